@@ -1,1 +1,68 @@
+//! `oxloop._oxloop`: asyncio's semantics over `oxloop-core`, as a Python extension.
+//!
+//! The path of a coroutine: [`event_loop`] `create_task` → [`task`] → the core's ready queue →
+//! [`event_loop`]`::host` → [`task`] `step` → [`future`]. The path of a byte: the core's driver →
+//! [`event_loop`]`::host` → `transport` → the user's protocol.
 
+mod current;
+mod event_loop;
+mod ffi;
+mod future;
+mod handle;
+mod stdlib;
+mod task;
+
+use pyo3::prelude::*;
+
+use event_loop::{EventLoop, scheduling, tasks};
+use ffi::class::{install_finalizer, install_resume};
+use ffi::fastcall::{attach, fast_method};
+use future::{Future, FutureIter};
+use handle::{Handle, TimerHandle};
+use task::{Task, TaskStep, TaskWakeup};
+
+/// In the child of a fork: every loop made so far is the parent's.
+#[pyfunction]
+fn _after_fork_in_child() {
+    event_loop::FORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[pymodule(gil_used = true)]
+fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    attach::<EventLoop>(
+        py,
+        vec![
+            fast_method!(EventLoop, c"call_soon", scheduling::call_soon, c"call_soon($self, callback, *args, context=None)\n--\n\nCall `callback(*args)` in the next iteration; returns its Handle."),
+            fast_method!(EventLoop, c"call_soon_threadsafe", scheduling::call_soon_threadsafe, c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon, from any thread."),
+            fast_method!(EventLoop, c"call_later", scheduling::call_later, c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall `callback(*args)` after `delay` seconds; returns its TimerHandle."),
+            fast_method!(EventLoop, c"call_at", scheduling::call_at, c"call_at($self, when, callback, *args, context=None)\n--\n\nCall `callback(*args)` at `when` seconds of loop.time()."),
+            fast_method!(EventLoop, c"time", scheduling::time, c"time($self)\n--\n\nThe time of the loop's monotonic clock, in seconds."),
+            fast_method!(EventLoop, c"create_future", tasks::create_future, c"create_future($self)\n--\n\nA new Future of this loop."),
+            fast_method!(EventLoop, c"create_task", tasks::create_task, c"create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\nSchedule a coroutine; returns its Task."),
+        ],
+    )?;
+    attach::<Future>(
+        py,
+        vec![
+            fast_method!(Future, c"set_result", future::set_result, c"set_result($self, result, /)\n--\n\nFinish with a result."),
+            fast_method!(Future, c"result", future::result, c"result($self)\n--\n\nThe result, or the exception raised."),
+            fast_method!(Future, c"done", future::done, c"done($self)\n--\n\nTrue if there is a result, an exception, or a cancellation."),
+            fast_method!(Future, c"add_done_callback", future::add_done_callback, c"add_done_callback($self, fn, /, *, context=None)\n--\n\nCall `fn(future)` soon after the future is done."),
+        ],
+    )?;
+    install_finalizer!(py, Future);
+    install_finalizer!(py, Task);
+    install_resume!(py, FutureIter);
+    module.add_class::<EventLoop>()?;
+    module.add_class::<Future>()?;
+    module.add_class::<Task>()?;
+    module.add_class::<Handle>()?;
+    module.add_class::<TimerHandle>()?;
+    module.add_class::<FutureIter>()?;
+    module.add_class::<TaskStep>()?;
+    module.add_class::<TaskWakeup>()?;
+    module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;
+    Ok(())
+}

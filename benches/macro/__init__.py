@@ -1,0 +1,1 @@
+"""Macro benchmarks: a server process on one CPU, the load generator on another."""

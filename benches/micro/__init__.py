@@ -1,0 +1,1 @@
+"""Micro benchmarks: one scenario, one loop, one process; nanoseconds per operation."""

@@ -1,0 +1,79 @@
+//! The immediate calls: receive and send on a registered descriptor.
+//!
+//! Sockets are the rule; a pipe or a terminal is found out by the first socket call, which says that
+//! it is none, and is read and written from then on. EINTR cannot tell anybody anything here, since
+//! these calls do not block: they are made again.
+
+use std::io::{self, IoSlice};
+
+use super::registration::Registration;
+use crate::buf::WriteQueue;
+use crate::limits::IOVECS_PER_SEND_MAX;
+use crate::sys::{fd, socket};
+
+impl<C> Registration<C> {
+    /// Runs a socket call, or its like for other descriptors.
+    fn call(
+        &mut self,
+        mut on_socket: impl FnMut(i32) -> io::Result<usize>,
+        mut on_other: impl FnMut(i32) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let result = if self.is_socket { on_socket(self.fd) } else { on_other(self.fd) };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if self.is_socket && socket::is_not_a_socket(&error) => {
+                    self.is_socket = false;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    pub(super) fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // The closures are never borrowed at the same time, but the compiler cannot know.
+        let buf = std::cell::RefCell::new(buf);
+        self.call(
+            |fd| socket::recv(fd, &mut buf.borrow_mut()),
+            |other| fd::read(other, &mut buf.borrow_mut()),
+        )
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.call(|fd| socket::send(fd, bytes), |other| fd::write(other, bytes));
+        self.note_room(&result, bytes.len());
+        result
+    }
+
+    pub(super) fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices = &slices[..slices.len().min(IOVECS_PER_SEND_MAX)];
+        if let [one] = slices {
+            return self.send(one);
+        }
+        let asked_bytes = slices.iter().map(|slice| slice.len()).sum();
+        let result = self.call(
+            |fd| socket::send_vectored(fd, slices),
+            |other| fd::write_vectored(other, slices),
+        );
+        self.note_room(&result, asked_bytes);
+        result
+    }
+
+    fn note_room(&mut self, result: &io::Result<usize>, asked_bytes: usize) {
+        self.send_is_full = match result {
+            Ok(sent_bytes) => *sent_bytes < asked_bytes,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+    }
+}
+
+impl<C: AsRef<[u8]>> Registration<C> {
+    /// Sends from the front of a queue and takes off what was sent.
+    pub(super) fn send_queue(&mut self, queue: &mut WriteQueue<C>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); IOVECS_PER_SEND_MAX];
+        let filled = queue.as_io_slices(&mut slices);
+        let sent_bytes = self.send_vectored(&slices[..filled])?;
+        queue.advance(sent_bytes);
+        Ok(sent_bytes)
+    }
+}

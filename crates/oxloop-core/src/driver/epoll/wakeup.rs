@@ -1,0 +1,54 @@
+//! The eventfd that ends a wait from another thread.
+//!
+//! It is watched edge-triggered: every write is a new event, so nobody has to read it, which saves a
+//! system call per wakeup. Its counter is full after 2^64 - 2 wakeups, and a write that finds it full
+//! says `WouldBlock`; then the counter is emptied and the write made again.
+//!
+//! The injector outlives the loop in other threads' hands. So the descriptor is behind a lock, and
+//! `close` takes it away: a late wakeup is an error and not a write to whoever got the number since.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use crate::driver::Wake;
+use crate::sys::{epoll, eventfd};
+
+/// The number in the kernel's hands that stands for the wakeup; no live token is 0.
+pub(super) const WAKEUP: u64 = 0;
+
+#[derive(Debug)]
+pub(super) struct EventFdWake {
+    fd: Mutex<Option<OwnedFd>>,
+}
+
+impl EventFdWake {
+    /// A new eventfd, watched by `epoll`.
+    pub(super) fn new(epoll: RawFd) -> io::Result<Self> {
+        let fd = eventfd::create()?;
+        epoll::ctl(epoll, epoll::Ctl::Add, fd.as_raw_fd(), epoll::IN | epoll::EDGE, WAKEUP)?;
+        Ok(EventFdWake { fd: Mutex::new(Some(fd)) })
+    }
+
+    pub(super) fn close(&self) {
+        drop(self.fd.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Wake for EventFdWake {
+    fn wake(&self) -> io::Result<()> {
+        let guard = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(fd) = guard.as_ref() else {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the driver is closed"));
+        };
+        loop {
+            match eventfd::add_one(fd.as_raw_fd()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    eventfd::take(fd.as_raw_fd())?;
+                }
+                result => return result,
+            }
+        }
+    }
+}

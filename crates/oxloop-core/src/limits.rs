@@ -1,0 +1,50 @@
+//! Every bound of the core, with its unit and its reason. Nothing grows without one of these or a
+//! user's own limit (flow control) above it.
+
+/// Bytes of the driver's one shared read buffer, and so of one receive. One large buffer stays in
+/// the processor's cache; for large messages more small reads cost more than they save.
+pub const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes taken from one source per wake. One that sends without end must not starve the others.
+pub const READ_BYTES_PER_WAKE_MAX: usize = 256 * 1024;
+
+/// Buffered bytes above which the protocol is asked to pause writing; asyncio's value.
+pub const WRITE_HIGH_WATER_BYTES: usize = 64 * 1024;
+
+/// Buffered bytes at which the protocol may resume; a quarter, as in asyncio.
+pub const WRITE_LOW_WATER_BYTES: usize = low_water_bytes(WRITE_HIGH_WATER_BYTES);
+
+/// The low water that goes with a high water if none is given.
+pub const fn low_water_bytes(high_water_bytes: usize) -> usize {
+    high_water_bytes / 4
+}
+
+/// Chunks joined into one send. They are filled in on the stack, and a socket seldom takes more.
+pub const IOVECS_PER_SEND_MAX: usize = 64;
+
+/// Events fetched by one wait. More would delay the ready queue; the rest comes next time.
+pub const EVENTS_PER_WAIT_MAX: usize = 1024;
+
+/// Connections accepted from one listener per wake. A flood must not starve those accepted before.
+pub const ACCEPTS_PER_WAKE_MAX: usize = 128;
+
+/// Nanoseconds that the loop may run jobs without looking for I/O.
+pub const POLL_INTERVAL_NS: u64 = 50_000;
+
+/// Iterations that the loop may run without looking for I/O. A wait without a timeout costs as much
+/// as running a few jobs, so it is not done for each.
+pub const ITERATIONS_PER_POLL: u32 = 16;
+
+/// Jobs for which the ready queue keeps room once it is empty. A burst's memory is given back.
+pub const READY_JOBS_KEPT_MAX: usize = 64 * 1024;
+
+/// Timers for which room is kept although they are gone.
+pub const TIMERS_KEPT_MAX: usize = 1024;
+
+const _: () = assert!(READ_BYTES_PER_WAKE_MAX >= READ_BUFFER_BYTES);
+const _: () = assert!(WRITE_LOW_WATER_BYTES < WRITE_HIGH_WATER_BYTES);
+// The kernel refuses more than 1024 slices (UIO_MAXIOV) in one call.
+const _: () = assert!(IOVECS_PER_SEND_MAX >= 1 && IOVECS_PER_SEND_MAX <= 1024);
+const _: () = assert!(EVENTS_PER_WAIT_MAX >= 1 && EVENTS_PER_WAIT_MAX <= i32::MAX as usize);
+const _: () = assert!(ACCEPTS_PER_WAKE_MAX >= 1);
+const _: () = assert!(ITERATIONS_PER_POLL >= 1 && POLL_INTERVAL_NS >= 1);

@@ -1,0 +1,214 @@
+//! Scheduling callbacks: `call_soon`, `call_later`, `call_at`, `call_soon_threadsafe`, `time`.
+//!
+//! These are the hot methods, written against the C array of arguments. Checks of callbacks are
+//! made in debug mode only, and raise at the call, as asyncio's do.
+
+use oxloop_core::{Deadline, PushError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{EventLoop, Job, os_error};
+use crate::ffi::Ref;
+use crate::ffi::fastcall::Args;
+use crate::handle::{Arguments, Handle, TimerHandle, context_or_copy};
+use crate::stdlib;
+
+/// Positional arguments with `callback` (and `delay`/`when`) given by position or by name.
+struct Call<'a, 'py> {
+    first: Option<&'a Bound<'py, PyAny>>,
+    callback: &'a Bound<'py, PyAny>,
+    rest: usize,
+    context: Option<&'a Bound<'py, PyAny>>,
+}
+
+/// Sorts the arguments of one of the scheduling methods; `first` names what precedes the callback.
+#[inline]
+fn sort<'a, 'py>(
+    args: &Args<'a, 'py>,
+    function: &str,
+    first: Option<&str>,
+) -> PyResult<Call<'a, 'py>> {
+    let leading = usize::from(first.is_some());
+    let (mut named_first, mut named_callback, mut context) = (None, None, None);
+    if args.has_keywords() {
+        args.keywords(function, |name, value| {
+            match name {
+                "context" => context = Some(value),
+                "callback" if args.len() <= leading => named_callback = Some(value),
+                _ if Some(name) == first && args.len() == 0 => named_first = Some(value),
+                _ => return false,
+            }
+            true
+        })?;
+    }
+    let first_value = if leading == 1 { args.get(0).or(named_first) } else { None };
+    let missing = |name: &str| {
+        PyTypeError::new_err(format!(
+            "{function}() missing 1 required positional argument: '{name}'"
+        ))
+    };
+    if let (Some(name), None) = (first, first_value) {
+        return Err(missing(name));
+    }
+    let callback = args.get(leading).or(named_callback).ok_or_else(|| missing("callback"))?;
+    Ok(Call { first: first_value, callback, rest: leading + 1, context })
+}
+
+impl EventLoop {
+    /// TypeError for what cannot be a callback.
+    fn check_callback(py: Python<'_>, callback: &Bound<'_, PyAny>, function: &str) -> PyResult<()> {
+        let is_coroutine = stdlib::is_coroutine(py)?.call1((callback,))?.is_truthy()?
+            || py
+                .import(intern!(py, "inspect"))?
+                .call_method1(intern!(py, "iscoroutinefunction"), (callback,))?
+                .is_truthy()?;
+        if is_coroutine {
+            return Err(PyTypeError::new_err(format!("coroutines cannot be used with {function}()")));
+        }
+        if !callback.is_callable() {
+            return Err(PyTypeError::new_err(format!(
+                "a callable object was expected by {function}(), got {}",
+                callback.repr()?
+            )));
+        }
+        Ok(())
+    }
+
+    /// A handle for `callback(*args)`.
+    #[inline]
+    fn make_handle<'py>(
+        slf: &Bound<'py, Self>,
+        call: &Call<'_, 'py>,
+        args: &Args<'_, 'py>,
+    ) -> PyResult<Handle> {
+        let py = slf.py();
+        Handle::build(
+            slf,
+            Ref::from_borrowed(call.callback),
+            Arguments::collect(py, args.rest(call.rest))?,
+            context_or_copy(py, call.context)?,
+        )
+    }
+
+    /// Schedules a native function of one argument, for the loop's own use.
+    pub fn schedule_timer(
+        slf: &Bound<'_, Self>,
+        delay_s: f64,
+        callback: Ref,
+        argument: Ref,
+    ) -> PyResult<Ref> {
+        let py = slf.py();
+        let when = Self::now_s(slf)? + delay_s;
+        let context = crate::ffi::context::copy_current(py)?;
+        let args = Arguments::Inline([Some(argument), None, None]);
+        let handle = Handle::build(slf, callback, args, context)?;
+        Self::add_timer(slf, when, handle)
+    }
+
+    /// `loop.time()`, by the user's clock if there is one.
+    pub fn now_s(slf: &Bound<'_, Self>) -> PyResult<f64> {
+        if slf.get().own_clock.get() {
+            return slf.call_method0(intern!(slf.py(), "time"))?.extract();
+        }
+        Ok(oxloop_core::clock::monotonic().as_secs())
+    }
+
+    fn add_timer(slf: &Bound<'_, Self>, when: f64, handle: Handle) -> PyResult<Ref> {
+        let py = slf.py();
+        let timer = Bound::new(py, PyClassInitializer::from(handle).add_subclass(TimerHandle))?;
+        let object = Ref::from_borrowed(&timer);
+        let key = slf.get().core().add_timer(Deadline::from_secs(when), object);
+        timer.as_super().get().set_timer(when, key);
+        Ok(Ref::new(timer))
+    }
+}
+
+/// `call_soon(callback, *args, context=None)`
+pub fn call_soon<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    let py = slf.py();
+    let this = slf.get();
+    this.check_open()?;
+    let call = sort(&args, "call_soon", None)?;
+    if this.debug() {
+        this.check_thread(py)?;
+        EventLoop::check_callback(py, call.callback, "call_soon")?;
+    }
+    let handle = Bound::new(py, EventLoop::make_handle(slf, &call, &args)?)?;
+    let handle = Ref::new(handle);
+    this.push(Job::Handle(handle.clone()));
+    Ok(handle)
+}
+
+/// `call_soon_threadsafe(callback, *args, context=None)`
+pub fn call_soon_threadsafe<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    let py = slf.py();
+    let this = slf.get();
+    this.check_open()?;
+    let call = sort(&args, "call_soon_threadsafe", None)?;
+    if this.debug() {
+        EventLoop::check_callback(py, call.callback, "call_soon_threadsafe")?;
+    }
+    let handle = Ref::new(Bound::new(py, EventLoop::make_handle(slf, &call, &args)?)?);
+    if this.is_own_thread(py)? {
+        // In order with call_soon; a signal handler's call is seen before the loop waits again.
+        this.push(Job::Handle(handle.clone()));
+        this.core().injector.wake().map_err(|err| os_error("cannot wake the event loop", err))?;
+        return Ok(handle);
+    }
+    match this.core().injector.push(handle.bind(py).clone().unbind()) {
+        Ok(()) => Ok(handle),
+        Err(PushError::Closed(_)) => Err(PyRuntimeError::new_err("Event loop is closed")),
+        Err(PushError::Wake(err)) => Err(os_error("cannot wake the event loop", err)),
+    }
+}
+
+/// `call_later(delay, callback, *args, context=None)`
+pub fn call_later<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    let call = sort(&args, "call_later", Some("delay"))?;
+    let Some(delay) = call.first.filter(|delay| !delay.is_none()) else {
+        return Err(PyTypeError::new_err("delay must not be None"));
+    };
+    let delay_s = seconds(delay)?;
+    let when = EventLoop::now_s(slf)? + delay_s;
+    at(slf, &call, &args, when, "call_later")
+}
+
+/// `call_at(when, callback, *args, context=None)`
+pub fn call_at<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    let call = sort(&args, "call_at", Some("when"))?;
+    let Some(when) = call.first.filter(|when| !when.is_none()) else {
+        return Err(PyTypeError::new_err("when cannot be None"));
+    };
+    let when = seconds(when)?;
+    at(slf, &call, &args, when, "call_at")
+}
+
+fn at<'py>(
+    slf: &Bound<'py, EventLoop>,
+    call: &Call<'_, 'py>,
+    args: &Args<'_, 'py>,
+    when: f64,
+    function: &str,
+) -> PyResult<Ref> {
+    let py = slf.py();
+    let this = slf.get();
+    this.check_open()?;
+    if this.debug() {
+        this.check_thread(py)?;
+        EventLoop::check_callback(py, call.callback, function)?;
+    }
+    EventLoop::add_timer(slf, when, EventLoop::make_handle(slf, call, args)?)
+}
+
+/// A number of seconds; anything that converts to float, as `time() + delay` would take.
+fn seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    value.extract()
+}
+
+/// `time()`
+pub fn time<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect("time", 0, 0)?;
+    let now = oxloop_core::clock::monotonic().as_secs();
+    Ok(Ref::new(pyo3::types::PyFloat::new(slf.py(), now)))
+}

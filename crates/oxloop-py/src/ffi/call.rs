@@ -1,0 +1,227 @@
+//! Calls into Python that must not build a tuple, and the exceptions that come back.
+//!
+//! `PyIter_Send` is the one call that drives a coroutine: it returns the value of a coroutine that
+//! ended without raising `StopIteration`. An exception is fetched at once, before anything else
+//! may run: calling into Python with an exception set corrupts both.
+
+use pyo3::exceptions::PySystemError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::Ref;
+
+/// An exception object that was raised, normalised, with its traceback.
+pub struct Raised(pub Ref);
+
+impl Raised {
+    /// Takes the pending exception.
+    #[cold]
+    pub fn fetch(py: Python<'_>) -> Self {
+        Self::from_err(py, PyErr::fetch(py))
+    }
+
+    #[cold]
+    pub fn from_err(py: Python<'_>, err: PyErr) -> Self {
+        Self(Ref::new(err.into_value(py).into_bound(py)))
+    }
+
+    pub fn into_err(self, py: Python<'_>) -> PyErr {
+        PyErr::from_value(self.0.into_bound(py))
+    }
+}
+
+/// What a coroutine did with one `send`.
+pub enum Sent {
+    Yielded(Ref),
+    Returned(Ref),
+    Raised(Raised),
+}
+
+/// Resumes a coroutine or iterator with `value`.
+#[inline]
+pub fn iter_send(coroutine: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Sent {
+    let py = coroutine.py();
+    let mut result: *mut ffi::PyObject = std::ptr::null_mut();
+    // SAFETY: both are live objects and `result` receives an owned reference or null.
+    let status = unsafe { ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result) };
+    // SAFETY: the reference in `result` is ours.
+    match (status, unsafe { Ref::from_owned_ptr(result) }) {
+        (ffi::PySendResult::PYGEN_NEXT, Some(value)) => Sent::Yielded(value),
+        (ffi::PySendResult::PYGEN_RETURN, Some(value)) => Sent::Returned(value),
+        _ => Sent::Raised(Raised::fetch(py)),
+    }
+}
+
+#[inline]
+fn owned<'py>(py: Python<'py>, pointer: *mut ffi::PyObject) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: every caller passes the new reference that the C API has just returned, or null with
+    // an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, pointer) }
+}
+
+/// `callable(*args)` for at most three arguments, without a tuple.
+///
+/// `args` has a free place in front, as `PY_VECTORCALL_ARGUMENTS_OFFSET` asks.
+#[inline]
+pub fn vectorcall<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: &[Option<Ref>],
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut stack = [std::ptr::null_mut(); 5];
+    debug_assert!(args.len() <= 4);
+    for (place, arg) in stack[1..].iter_mut().zip(args) {
+        *place = arg.as_ref().map_or(std::ptr::null_mut(), Ref::as_ptr);
+    }
+    let count = args.iter().take_while(|arg| arg.is_some()).count();
+    // SAFETY: `count` live arguments start at `stack[1]`; `stack[0]` is scratch space.
+    let result = unsafe {
+        ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            stack.as_ptr().add(1),
+            count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        )
+    };
+    owned(callable.py(), result)
+}
+
+/// `callable(arg)`.
+#[inline]
+pub fn call_one<'py>(
+    callable: &Bound<'py, PyAny>,
+    arg: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both are live objects.
+    let result = unsafe { ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr()) };
+    owned(callable.py(), result)
+}
+
+/// `object.name(arg)` without binding the method.
+#[inline]
+pub fn call_method_one<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, pyo3::types::PyString>,
+    arg: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: all are live objects.
+    let result = unsafe {
+        ffi::PyObject_CallMethodOneArg(object.as_ptr(), name.as_ptr(), arg.as_ptr())
+    };
+    owned(object.py(), result)
+}
+
+/// Runs the Python handlers of signals that have arrived.
+#[inline]
+pub fn check_signals(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
+}
+
+/// Whether the class of `object` is, or derives from, the class at `base`.
+#[inline]
+pub fn is_instance_exact_or_sub(
+    object: &Bound<'_, PyAny>,
+    base: *mut ffi::PyTypeObject,
+) -> bool {
+    // SAFETY: the type of a live object is a live type, and `base` is a type of this module.
+    unsafe {
+        let class = ffi::Py_TYPE(object.as_ptr());
+        class == base || ffi::PyType_IsSubtype(class, base) != 0
+    }
+}
+
+/// `object`'s count is one: nobody else can see it.
+#[inline]
+pub fn is_unique(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object; the GIL is held.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+}
+
+/// The bytes of an exact `bytes` object, without a copy.
+#[inline]
+pub fn bytes_of(object: &Ref) -> &[u8] {
+    // SAFETY: callers keep exact bytes objects only (checked where they are stored); these are
+    // immutable and live as long as the reference, to which the slice is tied.
+    unsafe {
+        let start = ffi::PyBytes_AsString(object.as_ptr());
+        let length = ffi::PyBytes_Size(object.as_ptr());
+        if start.is_null() || length < 0 {
+            ffi::PyErr_Clear();
+            return &[];
+        }
+        std::slice::from_raw_parts(start.cast(), length as usize)
+    }
+}
+
+/// A buffer exported by a Python object, contiguous, released on drop.
+///
+/// While it lives, the exporter cannot be resized (a `bytearray` raises BufferError).
+pub struct Exported(Box<ffi::Py_buffer>, std::marker::PhantomData<*const ()>);
+
+impl Exported {
+    /// Asks `object` for its bytes, C-contiguous.
+    pub fn readable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::request(object, ffi::PyBUF_SIMPLE)
+    }
+
+    /// Asks `object` for its bytes, C-contiguous, to write into.
+    pub fn writable(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::request(object, ffi::PyBUF_WRITABLE)
+    }
+
+    fn request(object: &Bound<'_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: `view` is a fresh buffer structure at a stable address.
+        let status = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &mut *view, flags) };
+        if status == -1 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self(view, std::marker::PhantomData))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len.max(0) as usize
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        if self.0.buf.is_null() {
+            return &[];
+        }
+        // SAFETY: the exporter guarantees `len` bytes at `buf` until the buffer is released. It may
+        // change them meanwhile only through Python code, which does not run while we read.
+        unsafe { std::slice::from_raw_parts(self.0.buf.cast(), self.len()) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.0.buf.is_null() || self.0.readonly != 0 {
+            return &mut [];
+        }
+        // SAFETY: as `bytes`; the export was asked for as writable and is not read-only.
+        unsafe { std::slice::from_raw_parts_mut(self.0.buf.cast(), self.len()) }
+    }
+}
+
+impl Drop for Exported {
+    fn drop(&mut self) {
+        // SAFETY: filled by PyObject_GetBuffer and released once; not `Send`, so attached.
+        unsafe { ffi::PyBuffer_Release(&mut *self.0) }
+    }
+}
+
+/// The error for a C call that failed without saying why.
+pub fn unexplained() -> PyErr {
+    PySystemError::new_err("error return without exception set")
+}
+
+/// `object.__setattr__(name, value)` of the base `object`; None deletes.
+pub fn generic_setattr(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, pyo3::types::PyString>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: live objects, or null to delete.
+    match unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(object.py())),
+    }
+}

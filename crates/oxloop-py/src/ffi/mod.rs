@@ -1,0 +1,22 @@
+//! The only unsafe code of this crate: CPython's C API where PyO3 has no safe door, or a slow one.
+//!
+//! | file          | subject                                                        |
+//! |---------------|----------------------------------------------------------------|
+//! | `object.rs`   | [`Ref`], [`Slot`]: owned references inside loop-bound objects   |
+//! | `call.rs`     | vectorcall, `PyIter_Send`, raised exceptions                   |
+//! | `context.rs`  | contextvars: copy, enter, exit                                 |
+//! | `fastcall.rs` | methods called without an argument tuple                       |
+//! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
+//!
+//! Everything outside this folder is safe Rust. The rule that keeps it sound is the first law of
+//! the project: take out, drop the borrow, then call Python.
+
+pub mod call;
+pub mod class;
+pub mod context;
+pub mod fastcall;
+pub mod object;
+
+pub use call::{Raised, Sent};
+pub use context::Entered;
+pub use object::{Ref, Slot};

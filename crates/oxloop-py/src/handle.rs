@@ -1,0 +1,460 @@
+//! `Handle` and `TimerHandle`: a scheduled callback that can be cancelled.
+//!
+//! Facts: `call_soon` is the most called function of a loop. A handle keeps up to three arguments
+//! in place, so that neither scheduling nor running it builds a tuple.
+//! Decision: both are native classes of their own; `__class__` answers asyncio's, so `isinstance`
+//! holds. A handle lets go of its callback and arguments when it is cancelled or has run, which
+//! frees cycles without the collector.
+//! Source of behaviour: CPython `Lib/asyncio/events.py`.
+
+use std::cell::{Cell, RefCell};
+
+use oxloop_core::TimerKey;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pyclass::CompareOp;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::event_loop::EventLoop;
+use crate::ffi::object::attached_only;
+use crate::ffi::{Entered, Ref, Slot, call, context};
+use crate::stdlib;
+
+/// Arguments of a callback: up to three in place, else a tuple.
+pub enum Arguments {
+    Inline([Option<Ref>; 3]),
+    Tuple(Ref),
+}
+
+impl Arguments {
+    pub const NONE: Self = Self::Inline([None, None, None]);
+
+    /// Collects arguments, in place when there are at most three.
+    #[inline]
+    pub fn collect<'a, 'py: 'a>(
+        py: Python<'py>,
+        args: impl ExactSizeIterator<Item = &'a Bound<'py, PyAny>>,
+    ) -> PyResult<Self> {
+        if args.len() > 3 {
+            return Ok(Self::Tuple(Ref::new(PyTuple::new(py, args.map(|arg| arg.clone()))?)));
+        }
+        let mut inline = [None, None, None];
+        for (place, arg) in inline.iter_mut().zip(args) {
+            *place = Some(Ref::from_borrowed(arg));
+        }
+        Ok(Self::Inline(inline))
+    }
+
+    #[inline]
+    fn call<'py>(&self, callback: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Inline(args) => call::vectorcall(callback, args),
+            Self::Tuple(args) => {
+                callback.call1(args.bind(callback.py()).cast::<PyTuple>()?.clone())
+            }
+        }
+    }
+
+    fn duplicate(&self) -> Self {
+        match self {
+            Self::Inline(args) => Self::Inline(args.clone()),
+            Self::Tuple(args) => Self::Tuple(args.clone()),
+        }
+    }
+
+    fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::Inline(args) => {
+                PyTuple::new(py, args.iter().flatten().map(|arg| arg.bind(py).clone()).collect::<Vec<_>>())
+            }
+            Self::Tuple(args) => Ok(args.bind(py).cast::<PyTuple>()?.clone()),
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Inline(args) => args.iter().flatten().try_for_each(|arg| arg.traverse(visit)),
+            Self::Tuple(args) => args.traverse(visit),
+        }
+    }
+}
+
+/// What a handle runs; taken out to run, so that nothing is borrowed meanwhile.
+struct Callback {
+    function: Ref,
+    args: Arguments,
+}
+
+/// A callback scheduled by `call_soon`. Made by the loop, never by hand.
+#[pyclass(frozen, subclass, weakref, module = "oxloop", name = "Handle", freelist = 256)]
+pub struct Handle {
+    callback: RefCell<Option<Callback>>,
+    context: Slot,
+    /// An `EventLoop` of ours.
+    home: Slot,
+    source_traceback: Slot,
+    repr: Slot,
+    cancelled: Cell<bool>,
+    /// Set for timers: the deadline in seconds of the loop's clock.
+    timer: Cell<Option<Timing>>,
+}
+
+#[derive(Clone, Copy)]
+struct Timing {
+    when: f64,
+    key: Option<TimerKey>,
+}
+
+attached_only!(Handle, TimerHandle);
+
+impl Handle {
+    /// A handle for `function(*args)` in `context`, on `home`.
+    #[inline]
+    pub fn build(
+        home: &Bound<'_, EventLoop>,
+        function: Ref,
+        args: Arguments,
+        context: Ref,
+    ) -> PyResult<Self> {
+        let handle = Self {
+            callback: RefCell::new(Some(Callback { function, args })),
+            context: Slot::holding(context),
+            home: Slot::holding(Ref::from_borrowed(home)),
+            source_traceback: Slot::empty(),
+            repr: Slot::empty(),
+            cancelled: Cell::new(false),
+            timer: Cell::new(None),
+        };
+        if home.get().debug() {
+            if let Some(stack) = stdlib::capture_source(home.py())? {
+                handle.source_traceback.set(Ref::new(stack));
+            }
+        }
+        Ok(handle)
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    /// Runs the callback in its context, unless cancelled. An error is reported to the loop's
+    /// exception handler; only SystemExit and KeyboardInterrupt come out.
+    #[inline]
+    pub fn run(slf: &Bound<'_, PyAny>, this: &Self) -> PyResult<()> {
+        if this.cancelled.get() {
+            return Ok(());
+        }
+        // Take out: the callback may cancel this handle, or look at it.
+        let taken = this.callback.borrow_mut().take();
+        let Some(callback) = taken else { return Ok(()) };
+        let py = slf.py();
+        let Some(context) = this.context.get() else { return Ok(()) };
+        let context = context.into_bound(py);
+        let function = callback.function.bind(py);
+        let outcome = match Entered::enter(&context) {
+            Err(err) => Err(err),
+            Ok(entered) => {
+                let outcome = callback.args.call(function).map(drop);
+                entered.exit().and(outcome)
+            }
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(err) => {
+                if is_fatal(py, &err) {
+                    return Err(err);
+                }
+                // The report names the callback: put it back while the handler looks.
+                *this.callback.borrow_mut() = Some(callback);
+                let reported = this.report(slf, err);
+                let spent = this.callback.borrow_mut().take();
+                drop(spent);
+                reported
+            }
+        }
+    }
+
+    #[cold]
+    fn report(&self, slf: &Bound<'_, PyAny>, err: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let text = format!("Exception in callback {}", self.source(py)?);
+        let report = PyDict::new(py);
+        report.set_item("message", text)?;
+        report.set_item("exception", err.into_value(py))?;
+        report.set_item("handle", slf)?;
+        if let Some(stack) = self.source_traceback.bound(py) {
+            report.set_item("source_traceback", stack)?;
+        }
+        let Some(home) = self.home.bound(py) else { return Ok(()) };
+        home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+        Ok(())
+    }
+
+    /// `name(args) at file:line` of the callback, as asyncio writes it.
+    pub fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let parts = {
+            let callback = self.callback.borrow();
+            match &*callback {
+                None => return Ok(py.None().into_bound(py)),
+                Some(callback) => (callback.function.clone(), callback.args.duplicate()),
+            }
+        };
+        let args = parts.1.to_tuple(py)?;
+        let function = parts.0.bind(py);
+        let format = stdlib::format_callback_source(py)?;
+        // 3.13.? added the keyword: debug mode shows arguments, production hides them.
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("debug", self.debug(py))?;
+        match format.call((function, &args), Some(&kwargs)) {
+            Err(err) if err.is_instance_of::<pyo3::exceptions::PyTypeError>(py) => {
+                format.call1((function, args))
+            }
+            other => other,
+        }
+    }
+
+    fn debug(&self, py: Python<'_>) -> bool {
+        self.home.get().is_some_and(|home| home.bind_as::<EventLoop>(py).get().debug())
+    }
+
+    /// `<Handle …>` as `asyncio.Handle.__repr__` writes it.
+    fn describe(&self, slf: &Bound<'_, PyAny>) -> PyResult<String> {
+        let py = slf.py();
+        if let Some(kept) = self.repr.bound(py) {
+            return kept.extract();
+        }
+        let mut parts = vec![slf.get_type().name()?.to_string()];
+        if self.cancelled.get() {
+            parts.push("cancelled".into());
+        }
+        if let Some(timing) = self.timer.get() {
+            parts.push(format!("when={}", pyo3::types::PyFloat::new(py, timing.when).repr()?));
+        }
+        let source = self.source(py)?;
+        if !source.is_none() {
+            parts.push(source.to_string());
+        }
+        if let Some(stack) = self.source_traceback.bound(py) {
+            if let Ok(frame) = stack.get_item(-1) {
+                parts.push(format!("created at {}:{}", frame.get_item(0)?, frame.get_item(1)?));
+            }
+        }
+        Ok(format!("<{}>", parts.join(" ")))
+    }
+
+    /// Marks the handle cancelled and lets go of what it holds.
+    pub fn cancel_now(&self, slf: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.cancelled.replace(true) {
+            return Ok(());
+        }
+        let py = slf.py();
+        if self.debug(py) {
+            // Keep a description that names the callback, for a slow or surprising cancel.
+            self.cancelled.set(false);
+            let text = self.describe(slf);
+            self.cancelled.set(true);
+            let text = text?.replacen(' ', " cancelled ", 1);
+            self.repr.set(Ref::new(PyString::new(py, &text)));
+        }
+        if let Some(Timing { key: Some(key), when }) = self.timer.get() {
+            self.timer.set(Some(Timing { when, key: None }));
+            if let Some(home) = self.home.get() {
+                drop(home.bind_as::<EventLoop>(py).get().core().remove_timer(key));
+            }
+        }
+        let callback = self.callback.borrow_mut().take();
+        drop(callback);
+        Ok(())
+    }
+
+    /// A handle that runs the same callback once more; this one stays as it is.
+    pub fn duplicate(&self, py: Python<'_>) -> PyResult<Self> {
+        let callback = self.callback.borrow().as_ref().map(|callback| Callback {
+            function: callback.function.clone(),
+            args: callback.args.duplicate(),
+        });
+        let context = match self.context.get() {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        Ok(Self {
+            callback: RefCell::new(callback),
+            context: Slot::holding(context),
+            home: self.home.get().map_or_else(Slot::empty, Slot::holding),
+            source_traceback: self.source_traceback.get().map_or_else(Slot::empty, Slot::holding),
+            repr: Slot::empty(),
+            cancelled: Cell::new(self.cancelled.get()),
+            timer: Cell::new(None),
+        })
+    }
+
+    pub fn set_timer(&self, when: f64, key: TimerKey) {
+        self.timer.set(Some(Timing { when, key: Some(key) }));
+    }
+
+    /// The timer has left the heap.
+    pub fn timer_fired(&self) {
+        if let Some(timing) = self.timer.get() {
+            self.timer.set(Some(Timing { key: None, ..timing }));
+        }
+    }
+}
+
+/// Errors that no exception handler may swallow.
+pub fn is_fatal(py: Python<'_>, err: &PyErr) -> bool {
+    err.is_instance_of::<PySystemExit>(py) || err.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
+#[pymethods]
+impl Handle {
+    /// Cancel the callback: it will not run. Idempotent.
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().cancel_now(slf.as_any())
+    }
+
+    /// True if the callback was cancelled.
+    fn cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    /// The `contextvars.Context` in which the callback runs.
+    fn get_context<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.context.or_none(py)
+    }
+
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::run(slf.as_any(), slf.get())
+    }
+
+    #[getter]
+    fn _callback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        let callback = self.callback.borrow().as_ref().map(|callback| callback.function.clone());
+        callback.map_or_else(|| py.None().into_bound(py), |function| function.into_bound(py))
+    }
+
+    #[getter]
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let args = self.callback.borrow().as_ref().map(|callback| callback.args.duplicate());
+        match args {
+            Some(args) => Ok(args.to_tuple(py)?.into_any()),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    #[getter]
+    fn _cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    #[getter]
+    fn _context<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.context.or_none(py)
+    }
+
+    #[getter]
+    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.home.or_none(py)
+    }
+
+    #[getter]
+    fn _source_traceback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.source_traceback.or_none(py)
+    }
+
+    #[getter(__class__)]
+    fn asyncio_class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let own = slf.get_type();
+        if own.is(py.get_type::<Handle>()) {
+            return Ok(stdlib::asyncio_handle(py)?.clone());
+        }
+        if own.is(py.get_type::<TimerHandle>()) {
+            return Ok(stdlib::asyncio_timer_handle(py)?.clone());
+        }
+        Ok(own.into_any())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        slf.get().describe(slf.as_any())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A collection cannot start while the callback is borrowed: no Python runs then.
+        if let Ok(callback) = self.callback.try_borrow() {
+            if let Some(callback) = &*callback {
+                callback.function.traverse(&visit)?;
+                callback.args.traverse(&visit)?;
+            }
+        }
+        self.context.traverse(&visit)?;
+        self.home.traverse(&visit)?;
+        self.source_traceback.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        let callback = self.callback.borrow_mut().take();
+        drop(callback);
+        self.context.clear();
+        self.home.clear();
+        self.source_traceback.clear();
+    }
+}
+
+/// A callback scheduled by `call_later` or `call_at`. Made by the loop, never by hand.
+#[pyclass(frozen, extends = Handle, weakref, module = "oxloop", name = "TimerHandle", freelist = 256)]
+pub struct TimerHandle;
+
+#[pymethods]
+impl TimerHandle {
+    /// When the callback is due, in seconds of `loop.time()`.
+    fn when(slf: &Bound<'_, Self>) -> f64 {
+        slf.as_super().get().timer.get().map_or(0.0, |timing| timing.when)
+    }
+
+    #[getter]
+    fn _when(slf: &Bound<'_, Self>) -> f64 {
+        Self::when(slf)
+    }
+
+    #[getter]
+    fn _scheduled(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().timer.get().is_some_and(|timing| timing.key.is_some())
+    }
+
+    fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
+        pyo3::types::PyFloat::new(slf.py(), Self::when(slf)).hash()
+    }
+
+    fn __richcmp__<'py>(
+        slf: &Bound<'py, Self>,
+        other: &Bound<'py, PyAny>,
+        op: CompareOp,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let Ok(other) = other.cast::<TimerHandle>() else {
+            return Ok(py.NotImplemented().into_bound(py));
+        };
+        let (mine, theirs) = (Self::when(slf), Self::when(other));
+        let same = || slf.is(other);
+        let answer = match op {
+            CompareOp::Lt => mine < theirs,
+            CompareOp::Le => mine < theirs || same(),
+            CompareOp::Gt => mine > theirs,
+            CompareOp::Ge => mine > theirs || same(),
+            CompareOp::Eq => same(),
+            CompareOp::Ne => !same(),
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any())
+    }
+}
+
+/// The current context, or the one given.
+#[inline]
+pub fn context_or_copy(py: Python<'_>, given: Option<&Bound<'_, PyAny>>) -> PyResult<Ref> {
+    match given {
+        Some(context) if !context.is_none() => Ok(Ref::from_borrowed(context)),
+        _ => context::copy_current(py),
+    }
+}

@@ -1,0 +1,121 @@
+//! What this crate takes from the running Python's standard library, imported once.
+//!
+//! Names come from the version that runs, so exceptions, reprs and formats are exactly asyncio's.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+macro_rules! imported {
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)+) => { $(
+        $(#[$doc])*
+        pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+            static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            CELL.get_or_try_init(py, || {
+                Ok::<_, PyErr>(py.import($module)?.getattr($attribute)?.unbind())
+            })
+            .map(|object| object.bind(py))
+        }
+    )+ };
+}
+
+imported! {
+    cancelled_error = "asyncio.exceptions"."CancelledError";
+    invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+    asyncio_future = "asyncio"."Future";
+    asyncio_task = "asyncio"."Task";
+    asyncio_handle = "asyncio.events"."Handle";
+    asyncio_timer_handle = "asyncio.events"."TimerHandle";
+    asyncio_server = "asyncio.base_events"."Server";
+    asyncio_transport = "asyncio.transports"."Transport";
+    asyncio_abstract_server = "asyncio.events"."AbstractServer";
+    buffered_protocol = "asyncio.protocols"."BufferedProtocol";
+    is_coroutine = "asyncio.coroutines"."iscoroutine";
+    is_coroutine_function = "asyncio.coroutines"."iscoroutinefunction";
+    is_future = "asyncio.futures"."isfuture";
+    future_repr = "asyncio.base_futures"."_future_repr";
+    task_repr = "asyncio.base_tasks"."_task_repr";
+    task_get_stack = "asyncio.base_tasks"."_task_get_stack";
+    task_print_stack = "asyncio.base_tasks"."_task_print_stack";
+    extract_stack = "asyncio.format_helpers"."extract_stack";
+    format_callback_source = "asyncio.format_helpers"."_format_callback_source";
+    get_function_source = "asyncio.format_helpers"."_get_function_source";
+    get_event_loop = "asyncio.events"."get_event_loop";
+    set_running_loop = "asyncio.events"."_set_running_loop";
+    get_running_loop_or_none = "asyncio.events"."_get_running_loop";
+    run_until_complete_cb = "asyncio.base_events"."_run_until_complete_cb";
+    ensure_future = "asyncio.tasks"."ensure_future";
+    wrap_future = "asyncio.futures"."wrap_future";
+    gather = "asyncio.tasks"."gather";
+    register_task = "asyncio.tasks"."_register_task";
+    enter_task = "asyncio.tasks"."_enter_task";
+    leave_task = "asyncio.tasks"."_leave_task";
+    logger = "asyncio.log"."logger";
+    transport_socket = "asyncio.trsock"."TransportSocket";
+    ssl_protocol = "asyncio.sslproto"."SSLProtocol";
+    socket_class = "socket"."socket";
+    socket_getaddrinfo = "socket"."getaddrinfo";
+    socket_getnameinfo = "socket"."getnameinfo";
+    generic_alias = "types"."GenericAlias";
+    thread_pool_executor = "concurrent.futures"."ThreadPoolExecutor";
+    weak_set = "weakref"."WeakSet";
+    weak_ref = "weakref"."ref";
+    get_frame = "sys"."_getframe";
+    get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
+    set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
+    get_origin_tracking_depth = "sys"."get_coroutine_origin_tracking_depth";
+    set_origin_tracking_depth = "sys"."set_coroutine_origin_tracking_depth";
+    set_wakeup_fd = "signal"."set_wakeup_fd";
+    warn = "warnings"."warn";
+    main_thread = "threading"."main_thread";
+    current_thread = "threading"."current_thread";
+    is_debug_mode = "asyncio.coroutines"."_is_debug_mode";
+}
+
+/// `(major, minor)` of the running Python.
+pub fn version(py: Python<'_>) -> (u8, u8) {
+    let version = py.version_info();
+    (version.major, version.minor)
+}
+
+/// At least Python `3.minor`.
+pub fn at_least(py: Python<'_>, minor: u8) -> bool {
+    version(py) >= (3, minor)
+}
+
+/// `logger.level(text, *args)` of the asyncio logger.
+pub fn log<'py>(
+    py: Python<'py>,
+    level: &str,
+    text: &str,
+    exc_info: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let kwargs = pyo3::types::PyDict::new(py);
+    if let Some(exc_info) = exc_info {
+        kwargs.set_item("exc_info", exc_info)?;
+    }
+    // The text is complete: no % formatting may touch it.
+    logger(py)?.call_method(PyString::new(py, level), ("%s", text), Some(&kwargs))?;
+    Ok(())
+}
+
+/// An `InvalidStateError` with `text`.
+pub fn invalid_state(py: Python<'_>, text: &str) -> PyErr {
+    match invalid_state_error(py).and_then(|class| class.call1((text,))) {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(err) => err,
+    }
+}
+
+/// The source traceback of the caller, for debug mode (`extract_stack(sys._getframe(0))`).
+///
+/// A native function has no frame of its own, so the innermost frame is the user's.
+pub fn capture_source(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let frame = match get_frame(py)?.call1((0,)) {
+        Ok(frame) => frame,
+        // No Python frame at all: called from an embedding program.
+        Err(err) if err.is_instance_of::<pyo3::exceptions::PyValueError>(py) => return Ok(None),
+        Err(err) => return Err(err),
+    };
+    Ok(Some(extract_stack(py)?.call1((frame,))?))
+}

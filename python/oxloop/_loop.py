@@ -1,0 +1,30 @@
+"""The EventLoop class that users see: the native loop, plus what asyncio expects of its type.
+
+The native class implements the loop; here it gains `asyncio.AbstractEventLoop` as a base, so that
+`isinstance` and event loop policies accept it, and a `__dict__`, so that programs may replace
+methods on an instance. The operations that wait for several things in turn are coroutines and live
+in `_connections.py`, `_sockets.py` and `_shutdown.py`.
+
+Importing this module also makes native tasks visible to `asyncio.all_tasks()`, once per process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from . import _oxloop, _visibility
+from ._shutdown import Shutdown
+
+__all__ = ["EventLoop"]
+
+
+class EventLoop(Shutdown, _oxloop.EventLoop, asyncio.AbstractEventLoop):
+    """An event loop for asyncio, implemented in Rust.
+
+    Drop-in for asyncio's loop: `asyncio.Runner(loop_factory=oxloop.EventLoop)`.
+    """
+
+
+_visibility.install()
+os.register_at_fork(after_in_child=_oxloop._after_fork_in_child)

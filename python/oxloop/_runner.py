@@ -1,0 +1,67 @@
+"""`run`, `Runner` and `new_event_loop`: the ways to start a program on oxloop.
+
+Facts: `asyncio.Runner` already holds everything that is hard here (Ctrl-C, cancelling what is
+left, the shutdown of async generators and of the executor), it changes with every version of
+Python, and it takes a loop factory.
+
+Decision: subclass the running version's `Runner` and change one thing, the default factory.
+
+What can still go wrong: a Runner that was given a factory does not call `set_event_loop`, ours
+neither. `asyncio.get_event_loop()` outside a coroutine therefore does not find the loop, just as
+with `asyncio.run(main(), loop_factory=...)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from oxloop._loop import EventLoop
+
+_T = TypeVar("_T")
+_LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def new_event_loop() -> EventLoop:
+    """Make a new oxloop event loop. It is the loop factory to hand to other programs."""
+    return EventLoop()
+
+
+class Runner(asyncio.Runner):  # type: ignore[misc]  # final to type checkers only
+    """`asyncio.Runner` whose loop is oxloop's unless `loop_factory` says otherwise.
+
+    Args:
+        debug: the loop's debug mode; None leaves it to the environment, as asyncio does.
+        loop_factory: makes the loop; None means `oxloop.new_event_loop`.
+    """
+
+    def __init__(
+        self, *, debug: bool | None = None, loop_factory: _LoopFactory | None = None
+    ) -> None:
+        super().__init__(debug=debug, loop_factory=loop_factory or new_event_loop)
+
+
+def run(
+    main: Coroutine[Any, Any, _T],
+    *,
+    debug: bool | None = None,
+    loop_factory: _LoopFactory | None = None,
+) -> _T:
+    """Run a coroutine on a new oxloop event loop and return its result, as `asyncio.run` does.
+
+    Args:
+        main: the coroutine (on 3.14 and later any awaitable) to run to its end.
+        debug: the loop's debug mode; None leaves it to the environment, as asyncio does.
+        loop_factory: makes the loop; None means `oxloop.new_event_loop`. Accepted on every
+            version, also on 3.11 where `asyncio.run` has no such argument.
+
+    Raises:
+        RuntimeError: a loop runs in this thread already.
+        ValueError, TypeError: `main` is no coroutine (which of the two is the version's choice).
+    """
+    if asyncio._get_running_loop() is not None:
+        # Checked before a loop is made, with the text of asyncio.run, on which programs match.
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+    with Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(main)
