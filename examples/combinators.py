@@ -47,7 +47,7 @@ async def by_timeout() -> None:
     """A limit in time cancels what takes longer."""
     try:
         await asyncio.wait_for(double(100), timeout=0.01)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         print("wait_for: timed out")
 
 

@@ -13,8 +13,9 @@ neither warn about them nor need them.
 from typing import TYPE_CHECKING, Any
 
 from oxloop._loop import EventLoop
-from oxloop._oxloop import Future, Handle, Server, Task, TimerHandle, __version__
+from oxloop._oxloop import Future, Handle, Task, TimerHandle, __version__
 from oxloop._runner import Runner, new_event_loop, run
+from oxloop._server import Server
 
 if TYPE_CHECKING:
     from oxloop._policy import EventLoopPolicy

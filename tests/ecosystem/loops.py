@@ -164,3 +164,18 @@ def run_anyio_on(kind: LoopKind, main: Callable[[], Awaitable[ResultT]]) -> Resu
     result = anyio.run(watched, backend_options={"loop_factory": kind.factory})
     watch.finish()
     return result
+
+
+async def stalled(count: Callable[[], int]) -> int:
+    """Wait until `count()` is above zero and has not changed for 0.1 s; return it.
+
+    For a writer that its reader holds back: that nothing more happens can only be seen by
+    looking again. A busy machine may make this return early, hence a lower count, never a wrong
+    failure.
+    """
+    seen, unchanged = 0, 0
+    while unchanged < 10:
+        await asyncio.sleep(0.01)
+        unchanged = unchanged + 1 if count() == seen > 0 else 0
+        seen = count()
+    return seen

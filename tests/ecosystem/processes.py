@@ -3,15 +3,20 @@
 Facts. A program that takes port 0 says in its output which port it got; one that does not (the
 databases) must be given a port that nobody holds. Between finding such a port and the program's
 bind, someone else may take it: the program then ends at once and `wait_for_line` says so, with
-its output. A program must never outlive its test.
+its output. A program must never outlive its test, not even when the time limit ends the whole
+test process at once, without any clean-up.
 
 Decision. Standard output and standard error go into one pipe, read by a thread into a list, so
 that the program never blocks on a full pipe and a test can wait for a line without sleeping.
+`setpriv`, where it is installed, has the kernel kill the program when this process dies.
+
+What can still go wrong: the programs that such a program has started may outlive it.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,8 +41,10 @@ class Program:
     def __init__(self, command: Sequence[str], **popen_options: Any) -> None:
         """Start `command`; `popen_options` are those of subprocess.Popen."""
         self.command = list(command)
+        setpriv = shutil.which("setpriv")
+        prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
         self.process = subprocess.Popen(
-            self.command,
+            prefix + self.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from .loops import stalled
+
 websockets = pytest.importorskip("websockets")
 server_module = pytest.importorskip("websockets.asyncio.server")
 client_module = pytest.importorskip("websockets.asyncio.client")
@@ -188,11 +190,7 @@ def test_slow_reader_holds_the_sender_back(run: Callable[..., Any]) -> None:
             serving(flood, compression=None) as url,
             connect(url, compression=None, max_queue=4) as socket,
         ):
-            seen = -1
-            while sent == 0 or seen != sent:
-                seen = sent
-                await asyncio.sleep(0.01)
-            assert sent < count // 2
+            assert await stalled(lambda: sent) < count // 2
             for _ in range(count):
                 assert await socket.recv() == message
         assert sent == count

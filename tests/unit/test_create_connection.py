@@ -82,9 +82,7 @@ async def test_happy_eyeballs_pass_over_a_refused_address(
     loop: Loop, listener: socket.socket, refused: tuple[str, int]
 ) -> None:
     resolve_to(loop, refused, listener.getsockname())
-    transport, protocol = await loop.create_connection(
-        Recorder, "name", 1, happy_eyeballs_delay=10
-    )
+    transport, protocol = await loop.create_connection(Recorder, "name", 1, happy_eyeballs_delay=10)
     assert transport.get_extra_info("peername") == listener.getsockname()
     await close(protocol)
 

@@ -157,8 +157,6 @@ async def test_serve_forever_of_a_closed_server(loop: Loop) -> None:
     server.close()
     with pytest.raises(RuntimeError, match="is closed"):
         await server.serve_forever()
-    with pytest.raises(RuntimeError, match="is closed"):
-        await server.start_serving()
 
 
 async def test_as_a_context(loop: Loop) -> None:

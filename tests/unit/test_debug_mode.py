@@ -121,9 +121,7 @@ def test_source_tracebacks(debug_loop: Loop) -> None:
     debug_loop.run_until_complete(main())
 
 
-def test_reports_say_where_things_were_made(
-    debug_loop: Loop, errors: list[dict[str, Any]]
-) -> None:
+def test_reports_say_where_things_were_made(debug_loop: Loop, errors: list[dict[str, Any]]) -> None:
     def schedule() -> None:
         debug_loop.call_soon(lambda: 1 // 0)
 

@@ -23,10 +23,7 @@ async def test_results_and_errors(loop: Loop) -> None:
 async def test_an_own_executor(loop: Loop) -> None:
     with concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="mine") as pool:
         names = await asyncio.gather(
-            *(
-                loop.run_in_executor(pool, lambda: threading.current_thread().name)
-                for _ in range(4)
-            )
+            *(loop.run_in_executor(pool, lambda: threading.current_thread().name) for _ in range(4))
         )
     assert all(name.startswith("mine") for name in names)
 

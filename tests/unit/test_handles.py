@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import sys
 import weakref
 from typing import Any
 
@@ -82,8 +83,9 @@ async def test_contexts(loop: Loop) -> None:
     loop.call_later(0, look, context=given)
     loop.call_soon_threadsafe(look, context=given)
     variable.set("later")
-    assert handle.get_context() is given
-    assert plain.get_context()[variable] == "now"
+    if sys.version_info >= (3, 12):  # get_context() is new in Python 3.12
+        assert handle.get_context() is given
+        assert plain.get_context()[variable] == "now"
     await asyncio.sleep(0.01)
     assert sorted(seen) == ["given", "given", "given", "now"]
     assert seen[:2] == ["now", "given"]

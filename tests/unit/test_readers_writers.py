@@ -233,13 +233,14 @@ async def test_a_regular_file_is_refused(loop: Loop, tmp_path: Any) -> None:
         assert loop.remove_reader(file) is False
 
 
-async def test_a_descriptor_closed_without_removal_and_reused(loop: Loop) -> None:
+async def test_a_descriptor_closed_before_its_removal_and_reused(loop: Loop) -> None:
     """The number comes back for another socket: only the new registration may be called."""
     calls: list[str] = []
     one, one_peer = socket.socketpair()
     number = one.fileno()
     loop.add_reader(number, calls.append, "old")
     one.close()
+    assert loop.remove_reader(number) is True
     two, two_peer = socket.socketpair()
     moved = two if two.fileno() == number else None
     if moved is None:

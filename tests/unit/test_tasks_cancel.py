@@ -246,4 +246,5 @@ async def test_wait_for_timeout_group_and_shield(loop: Loop) -> None:
             group.create_task(fail())
     assert [type(error) for error in caught.value.exceptions] == [KeyError]
     assert other.cancelled()
-    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+    if sys.version_info >= (3, 13):  # earlier groups leave the count of their own cancel
+        assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]

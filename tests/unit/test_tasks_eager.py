@@ -31,7 +31,8 @@ def test_a_task_that_never_waits_is_done_at_once(eager_loop: Loop) -> None:
         task = asyncio.create_task(value(), name="eager")
         assert task.done()
         assert task.result() == "value"
-        assert task.get_coro() is None
+        if sys.version_info >= (3, 13):  # Python 3.12.1 crashes when it is asked
+            assert task.get_coro() is None
         assert current == [task]
         assert asyncio.current_task() is me
         assert task not in asyncio.all_tasks()

@@ -17,7 +17,7 @@ async def test_an_idle_loop_wakes_up(loop: Loop) -> None:
 
     def other() -> None:
         idle.wait()
-        time.sleep(0.02)  # gives the loop the time to fall asleep; the outcome does not depend on it
+        time.sleep(0.02)  # the loop may fall asleep; the outcome does not depend on it
         loop.call_soon_threadsafe(woken.set)
 
     thread = threading.Thread(target=other)

@@ -1,4 +1,4 @@
-"""Timers: never early, in order of their deadlines, cancellable for nothing, on the loop's clock."""
+"""Timers: never early, in order of deadlines, cancellable for nothing, on the loop's clock."""
 
 import asyncio
 import gc

@@ -8,12 +8,13 @@
 //! 4. These jobs run, then the completions are delivered, then the timers run. asyncio runs them in
 //!    this order too, since it appends I/O callbacks and then timers to one queue.
 //!
-//! A host may break off after any of them. What had not run stays, in order, and the next `run_once`
-//! finishes that iteration and does nothing else. The same makes a nested `run_once` harmless.
+//! A host may break off after any of them. What had not run stays, in order, and the next
+//! `run_once` finishes that iteration and does nothing else. The same makes a nested `run_once`
+//! harmless.
 //!
 //! A wait costs as much as several small jobs, so a loop that always has something to run looks for
 //! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_NS`, whichever is first. A
-//! nap is never started with work at hand, and never while completions are left.
+//! sleep is never started with work at hand, and never while completions are left.
 //!
 //! Interior mutability, and no borrow alive while the host runs: user code may call back into every
 //! method. So each field is borrowed for single operations only. Hosts must keep to that as well.
@@ -153,7 +154,8 @@ impl<H: Host> EventLoop<H> {
         self.timers.borrow_mut().remove(key)
     }
 
-    /// Registers a descriptor. The caller keeps it open until [`remove_source`](Self::remove_source).
+    /// Registers a descriptor. The caller keeps it open until
+    /// [`remove_source`](Self::remove_source).
     ///
     /// # Errors
     /// Those of `Driver::register`.

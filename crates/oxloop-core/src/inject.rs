@@ -1,28 +1,28 @@
 //! The injector: how other threads give the loop work, and wake it.
 //!
-//! The wakeup is a system call, so it is made only if the loop has announced that it sleeps, and once
-//! per sleep. That needs care, for a wakeup that is left out by mistake is a loop that hangs.
+//! The wakeup is a system call, so it is made only if the loop has announced that it sleeps, and
+//! once per sleep. That needs care, for a wakeup that is left out by mistake is a loop that hangs.
 //!
 //! Two flags, each written by one side and read by the other:
 //! - `pending`: there is something for the loop. Set by `push` (after the item is in the queue) and
 //!   by `wake`; cleared by `drain`, which looks into the queue afterwards.
-//! - `sleeping`: the loop is about to block or blocks. Set by `before_wait`, cleared by `after_wait`
-//!   and by whoever takes it upon himself to wake the loop.
+//! - `sleeping`: the loop is about to block or blocks. Set by `before_wait`, cleared by
+//!   `after_wait` and by whoever takes it upon himself to wake the loop.
 //!
 //! A pusher writes `pending`, then reads `sleeping`. The loop writes `sleeping`, then reads
-//! `pending`. All four accesses are sequentially consistent, so there is one order of them, and in it
-//! at least one side's read comes after the other side's write: either the loop sees the item and
-//! does not block, or the pusher sees the sleeper and wakes it. Of several pushers that see the
-//! sleeper one clears the flag and makes the call; the others may leave it at that, since the wakeup
-//! is level: it stays until a wait has seen it. A call that fails puts `sleeping` back, so that the
-//! next pusher tries again, and is reported to the one who made it.
+//! `pending`. All four accesses are sequentially consistent, so there is one order of them, and in
+//! it at least one side's read comes after the other side's write: either the loop sees the item
+//! and does not block, or the pusher sees the sleeper and wakes it. Of several pushers that see the
+//! sleeper one clears the flag and makes the call; the others may leave it at that, since the
+//! wakeup is level: it stays until a wait has seen it. A call that fails puts `sleeping` back, so
+//! that the next pusher tries again, and is reported to the one who made it.
 //!
-//! `drain` clears `pending` under the queue's lock, under which `push` sets it: a cleared flag means
-//! an empty queue. A `wake` that falls between is not lost: it ends the sleep that was under way, or
-//! it came while the loop was awake and about to look at what the waker had changed before.
+//! `drain` clears `pending` under the queue's lock, under which `push` sets it: a cleared flag
+//! means an empty queue. A `wake` that falls between is not lost: it ends the sleep that was under
+//! way, or it came while the loop was awake and about to look at what the waker had changed before.
 //!
-//! What can still go wrong: the queue has no bound; a thread that pushes faster than the loop drains
-//! fills the memory, as asyncio's `call_soon_threadsafe` does.
+//! What can still go wrong: the queue has no bound; a thread that pushes faster than the loop
+//! drains fills the memory, as asyncio's `call_soon_threadsafe` does.
 
 use std::fmt;
 use std::io;
@@ -147,8 +147,8 @@ impl<T: Send> Injector<T> {
         !self.flags.has_work()
     }
 
-    /// Announces that the loop is about to block. `false`: it must not, there is something to drain.
-    /// The loop's thread only; after `true`, `after_wait` must follow.
+    /// Announces that the loop is about to block. `false`: it must not, there is something to
+    /// drain. The loop's thread only; after `true`, `after_wait` must follow.
     pub fn before_wait(&self) -> bool {
         self.flags.announce_sleep()
     }

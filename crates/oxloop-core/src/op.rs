@@ -1,8 +1,8 @@
 //! What is asked of a driver.
 //!
 //! An op names its side of a source (read or write); a source has at most one op per side. Recv,
-//! PollRead, PollWrite and Accept stay armed until they are cancelled or replaced; Send is one send.
-//! A Send owns its bytes until its completion, as a kernel that works asynchronously must.
+//! PollRead, PollWrite and Accept stay armed until they are cancelled or replaced; Send is one
+//! send. A Send owns its bytes until its completion, as a kernel that works asynchronously must.
 
 use crate::buf::WriteQueue;
 use crate::completion::Completion;

@@ -1,7 +1,7 @@
 //! The ready queue: jobs in the order in which they run.
 //!
-//! First in, first out, with nothing else in the way: this is the hottest structure of the loop. The
-//! snapshot that makes an iteration finite is taken by the event loop, not here.
+//! First in, first out, with nothing else in the way: this is the hottest structure of the loop.
+//! The snapshot that makes an iteration finite is taken by the event loop, not here.
 
 use std::collections::VecDeque;
 

@@ -1,15 +1,15 @@
 //! Values behind tokens that cannot be mistaken for one another.
 //!
 //! A kernel hands a number back long after it was given one. If the number were an index alone, an
-//! answer meant for a closed connection would reach the next one in its place. So a token is an index
-//! and a generation; the generation of a place is raised on every removal and a stale token finds
-//! nothing. Generations start at 1, so that no live token is 0 as a number and 0 can stand for
-//! something else (the epoll driver uses it for its wakeup).
+//! answer meant for a closed connection would reach the next one in its place. So a token is an
+//! index and a generation; the generation of a place is raised on every removal and a stale token
+//! finds nothing. Generations start at 1, so that no live token is 0 as a number and 0 can stand
+//! for something else (the epoll driver uses it for its wakeup).
 //!
 //! Memory: places at the end are given back when most are vacant ([`shrink`](Slab::shrink)); a live
-//! value pins the places before it. Generations of dropped places are remembered as one floor for the
-//! slab. What can still go wrong: after 2^32 - 1 removals of one place its generation starts again at
-//! 1, and a token that was kept all that time would match.
+//! value pins the places before it. Generations of dropped places are remembered as one floor for
+//! the slab. What can still go wrong: after 2^32 - 1 removals of one place its generation starts
+//! again at 1, and a token that was kept all that time would match.
 
 /// The name of a live value of a [`Slab`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -229,7 +229,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_map(steps in proptest::collection::vec((0..8u8, any::<usize>()), 0..300)) {
+        fn behaves_like_a_map(
+            steps in proptest::collection::vec((0..8u8, any::<usize>()), 0..300)
+        ) {
             let mut slab = Slab::new();
             let mut model = HashMap::new();
             let mut tokens: Vec<Token> = Vec::new();

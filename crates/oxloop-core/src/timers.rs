@@ -6,10 +6,10 @@
 //! a removed one is taken out of the middle at once. A far timer enters at the end of the heap and
 //! leaves from near it, so both take a few comparisons.
 //!
-//! The values lie in the heap itself, which shrinks freely. Keys name places of a slab that hold the
-//! position in the heap. What can still go wrong: places of the slab (12 bytes each) before a live
-//! one cannot be given back, so a burst of which a late timer survives keeps that much until the
-//! timer is gone.
+//! The values lie in the heap itself, which shrinks freely. Keys name places of a slab that hold
+//! the position in the heap. What can still go wrong: places of the slab (12 bytes each) before a
+//! live one cannot be given back, so a burst of which a late timer survives keeps that much until
+//! the timer is gone.
 
 use crate::clock::Deadline;
 use crate::limits::TIMERS_KEPT_MAX;

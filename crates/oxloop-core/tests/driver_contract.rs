@@ -7,7 +7,8 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use oxloop_core::sys::fd;
@@ -236,6 +237,25 @@ fn a_number_belongs_to_its_last_registration<D: Driver<Bytes>>(driver: D) {
     assert_eq!(peer.read(&mut buf).unwrap(), 1);
 }
 
+fn a_descriptor_that_changed_behind_the_drivers_back_is_armed<D: Driver<Bytes>>(driver: D) {
+    let (ours, _peer) = pair();
+    let mut ours = OwnedFd::from(ours);
+    let mut world = World::new(driver);
+    let first = world.register(&ours);
+    world.arm(first, Op::PollRead);
+    // The kernel has forgotten the registration, the driver does not know.
+    let (successor, mut peer) = pair();
+    fd::duplicate_onto(successor.as_fd(), &mut ours).unwrap();
+    world.arm(first, Op::PollWrite);
+    assert!(matches!(world.completion().outcome, Outcome::Writable));
+    world.driver.cancel(first, Side::Write);
+    // The kernel still has a registration, of another token.
+    let second = world.register(&ours);
+    world.arm(second, Op::PollRead);
+    peer.write_all(b"x").unwrap();
+    assert_eq!(world.completion().token, second);
+}
+
 fn a_send_is_done_at_once_if_there_is_room<D: Driver<Bytes>>(driver: D) {
     let (ours, mut peer) = pair();
     let mut world = World::new(driver);
@@ -391,6 +411,23 @@ fn accepts_all_that_wait<D: Driver<Bytes>>(driver: D) {
     assert_waits_in_full(&mut world);
 }
 
+fn one_wait_gives_all_connections_that_are_there<D: Driver<Bytes>>(driver: D) {
+    // An abstract Unix address: a connection is in the queue as soon as connect returns.
+    let name = format!("oxloop-accepts-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut world = World::new(driver);
+    let token = world.register(&listener);
+    world.arm(token, Op::Accept);
+    let _clients: Vec<_> = (0..5).map(|_| UnixStream::connect_addr(&address).unwrap()).collect();
+    let completions = world.completions();
+    assert_eq!(completions.len(), 5);
+    for completion in completions {
+        assert!(matches!(completion.outcome, Outcome::Accepted(Ok(_))));
+    }
+}
+
 fn a_close_between_two_accepts_holds<D: Driver<Bytes>>(driver: D) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -402,6 +439,20 @@ fn a_close_between_two_accepts_holds<D: Driver<Bytes>>(driver: D) {
     assert!(matches!(world.completion().outcome, Outcome::Accepted(Ok(_))));
     world.driver.release(token);
     assert!(world.driver.next_completion().is_none());
+}
+
+fn an_error_of_accept_ends_its_turn<D: Driver<Bytes>>(driver: D) {
+    // A connected socket cannot accept.
+    let (ours, mut peer) = pair();
+    let mut world = World::new(driver);
+    let token = world.register(&ours);
+    world.arm(token, Op::Accept);
+    peer.write_all(b"x").unwrap();
+    for _ in 0..2 {
+        let completions = world.completions();
+        assert_eq!(completions.len(), 1, "once per wait");
+        assert!(matches!(completions[0].outcome, Outcome::Accepted(Err(_))));
+    }
 }
 
 fn a_wakeup_ends_the_wait_under_way_or_the_next<D: Driver<Bytes>>(driver: D) {
@@ -481,13 +532,16 @@ contract! { epoll: EpollDriver::new().unwrap();
     a_pause_between_two_completions_holds
     nothing_after_release
     a_number_belongs_to_its_last_registration
+    a_descriptor_that_changed_behind_the_drivers_back_is_armed
     a_send_is_done_at_once_if_there_is_room
     sends_bring_back_what_is_left
     cancel_and_release_give_unsent_bytes_back
     a_hung_up_peer_wakes_both_sides
     pipes_are_polled_read_and_written
     accepts_all_that_wait
+    one_wait_gives_all_connections_that_are_there
     a_close_between_two_accepts_holds
+    an_error_of_accept_ends_its_turn
     a_wakeup_ends_the_wait_under_way_or_the_next
     shutdown_ends_one_direction_only
     what_cannot_be_waited_for_is_an_error

@@ -593,6 +593,13 @@ pub fn add_done_callback<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> 
     Ok(none(py))
 }
 
+/// `__del__()`: what subclasses inherit of the finalizer.
+pub fn del<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect("__del__", 0, 0)?;
+    Future::finalize(slf);
+    Ok(none(slf.py()))
+}
+
 pub fn none(py: Python<'_>) -> Ref {
     Ref::new(py.None().into_bound(py))
 }
@@ -828,7 +835,7 @@ impl Finalize for Future {
 }
 
 /// The iterator of `await future`: yields the future once, then returns its result.
-#[pyclass(frozen, weakref, module = "oxloop", name = "FutureIter", freelist = 256)]
+#[pyclass(frozen, weakref, module = "oxloop", name = "FutureIter")]
 pub struct FutureIter {
     future: Slot,
 }

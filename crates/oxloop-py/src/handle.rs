@@ -88,7 +88,7 @@ struct Callback {
 }
 
 /// A callback scheduled by `call_soon`. Made by the loop, never by hand.
-#[pyclass(frozen, subclass, weakref, module = "oxloop", name = "Handle", freelist = 256)]
+#[pyclass(frozen, subclass, weakref, module = "oxloop", name = "Handle")]
 pub struct Handle {
     callback: RefCell<Option<Callback>>,
     context: Slot,
@@ -403,7 +403,7 @@ impl Handle {
 }
 
 /// A callback scheduled by `call_later` or `call_at`. Made by the loop, never by hand.
-#[pyclass(frozen, extends = Handle, weakref, module = "oxloop", name = "TimerHandle", freelist = 256)]
+#[pyclass(frozen, extends = Handle, weakref, module = "oxloop", name = "TimerHandle")]
 pub struct TimerHandle;
 
 #[pymethods]

@@ -4,27 +4,40 @@
 //! [`event_loop`]`::host` → [`task`] `step` → [`future`]. The path of a byte: the core's driver →
 //! [`event_loop`]`::host` → `transport` → the user's protocol.
 
+mod convert;
 mod current;
 mod event_loop;
 mod ffi;
 mod future;
 mod handle;
+mod protocol;
+mod server;
 mod stdlib;
 mod task;
+mod transport;
 
 use pyo3::prelude::*;
 
+use event_loop::sockets::SocketOperation;
 use event_loop::{EventLoop, scheduling, tasks};
 use ffi::class::{install_finalizer, install_resume};
 use ffi::fastcall::{attach, fast_method};
 use future::{Future, FutureIter};
 use handle::{Handle, TimerHandle};
+use server::{Listener, Server};
 use task::{Task, TaskStep, TaskWakeup};
+use transport::StreamTransport;
 
 /// In the child of a fork: every loop made so far is the parent's.
 #[pyfunction]
 fn _after_fork_in_child() {
     event_loop::FORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// What this kernel offers and which driver was chosen, in lines; for `oxloop doctor`.
+#[pyfunction]
+fn describe_driver() -> Vec<String> {
+    oxloop_core::driver::probe::Probe::new(true).describe()
 }
 
 #[pymodule(gil_used = true)]
@@ -49,20 +62,37 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
             fast_method!(Future, c"set_result", future::set_result, c"set_result($self, result, /)\n--\n\nFinish with a result."),
             fast_method!(Future, c"result", future::result, c"result($self)\n--\n\nThe result, or the exception raised."),
             fast_method!(Future, c"done", future::done, c"done($self)\n--\n\nTrue if there is a result, an exception, or a cancellation."),
+            fast_method!(Future, c"__del__", future::del, c"Report an exception that was never retrieved."),
             fast_method!(Future, c"add_done_callback", future::add_done_callback, c"add_done_callback($self, fn, /, *, context=None)\n--\n\nCall `fn(future)` soon after the future is done."),
         ],
     )?;
+    attach::<Task>(
+        py,
+        vec![fast_method!(Task, c"__del__", task::del, c"Report a task that dies while pending.")],
+    )?;
+    attach::<StreamTransport>(
+        py,
+        vec![fast_method!(StreamTransport, c"write", transport::write, c"write($self, data)\n--\n\nSend `data`; what the socket does not take at once is queued.")],
+    )?;
+    install_finalizer!(py, StreamTransport);
     install_finalizer!(py, Future);
     install_finalizer!(py, Task);
     install_resume!(py, FutureIter);
+    install_finalizer!(py, SocketOperation);
+    install_resume!(py, SocketOperation);
     module.add_class::<EventLoop>()?;
     module.add_class::<Future>()?;
     module.add_class::<Task>()?;
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;
     module.add_class::<FutureIter>()?;
+    module.add_class::<SocketOperation>()?;
     module.add_class::<TaskStep>()?;
     module.add_class::<TaskWakeup>()?;
+    module.add_class::<StreamTransport>()?;
+    module.add_class::<Server>()?;
+    module.add_class::<Listener>()?;
+    module.add_function(wrap_pyfunction!(describe_driver, module)?)?;
     module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;
     Ok(())
 }

@@ -19,9 +19,10 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::{EventLoop, Job};
 use crate::ffi::class::Finalize;
+use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Entered, Raised, Ref, Sent, Slot, call, context};
-use crate::future::{Callback, Future, State};
+use crate::future::{Callback, Future, State, none};
 use crate::handle::is_fatal;
 use crate::{current, stdlib};
 
@@ -847,6 +848,13 @@ impl Finalize for Task {
         }
         Future::finalize_future(object.as_any(), future);
     }
+}
+
+/// `__del__()`: what subclasses inherit of the finalizer.
+pub fn del<'py>(slf: &Bound<'py, Task>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect("__del__", 0, 0)?;
+    Task::finalize(slf);
+    Ok(none(slf.py()))
 }
 
 /// The first step of a task, or one that throws, as a callback for foreign loops.

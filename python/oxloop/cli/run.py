@@ -10,7 +10,7 @@ this process by the interpreter (`execve`), so that everything is as `python` do
 environment. Mistakes that can be seen beforehand are reported before the process is replaced.
 
 What can still go wrong: an interpreter told to ignore the environment (-I, -E) or `site` (-S)
-would run the program on asyncio; that is refused. Start-up is paid twice (some 30 ms).
+would run the program on asyncio; that is refused. Start-up is paid twice.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 //! Bytes waiting to be sent, as the chunks that hold them.
 //!
-//! A send takes any prefix, so the queue knows how far into its first chunk it is. The total is kept
-//! and not summed, because flow control asks for it on every write. Chunks are dropped by whoever
-//! owns them: the drop of a chunk may run foreign code (it may be a Python object), so `clear` and
-//! the queue itself hand chunks out and the caller decides where they die. `advance` drops the chunks
-//! that were sent in full, at once.
+//! A send takes any prefix, so the queue knows how far into its first chunk it is. The total is
+//! kept and not summed, because flow control asks for it on every write. Chunks are dropped by
+//! whoever owns them: the drop of a chunk may run foreign code (it may be a Python object), so
+//! `clear` and the queue itself hand chunks out and the caller decides where they die. `advance`
+//! drops the chunks that were sent in full, at once.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

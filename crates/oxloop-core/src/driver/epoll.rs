@@ -1,17 +1,17 @@
 //! The epoll driver: readiness, made to look like completions.
 //!
-//! Level-triggered: an event that is not answered comes again with the next wait, so nothing is lost
-//! when a callback pauses, closes or raises between two completions. The calls that an event asks for
-//! are made in `next_completion`, one per completion, so that what a callback did to a source holds
-//! for everything after it.
+//! Level-triggered: an event that is not answered comes again with the next wait, so nothing is
+//! lost when a callback pauses, closes or raises between two completions. The calls that an event
+//! asks for are made in `next_completion`, one per completion, so that what a callback did to a
+//! source holds for everything after it.
 //!
 //! A Send is tried when it is submitted; most fit into the socket's buffer and never touch epoll.
 //! After a send that was cut short the next one would only be refused, so it is armed untried. A
 //! receive is not tried at submission: the peer has usually not answered yet.
 //!
 //! EPOLLERR and EPOLLHUP are reported whether asked for or not and count for both sides: the call
-//! that follows fetches the error or the end. Which interest the kernel holds, and when it is changed,
-//! is `registration.rs`'s subject; `wakeup.rs` has the wakeup.
+//! that follows fetches the error or the end. Which interest the kernel holds, and when it is
+//! changed, is `registration.rs`'s subject; `wakeup.rs` has the wakeup.
 //!
 //! What can still go wrong: a descriptor that was duplicated and closed without `release` goes on
 //! reporting under a dead token, and epoll has no way to unhook it. Owners release first.

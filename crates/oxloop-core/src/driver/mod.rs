@@ -1,26 +1,28 @@
 //! The contract between the loop and a kernel.
 //!
 //! The loop submits ops and gets completions. A kernel that only knows readiness (epoll) makes the
-//! calls itself when it is ready; one that works asynchronously is given the op as it is. The reverse
-//! shape, readiness over an asynchronous kernel, would throw away what such a kernel is good for.
+//! calls itself when it is ready; one that works asynchronously is given the op as it is. The
+//! reverse shape, readiness over an asynchronous kernel, would throw away what such a kernel is
+//! good for.
 //!
 //! What a driver promises:
 //!
-//! 1. **Nothing late.** After `release` returns there is no completion for the token, after `cancel`
-//!    none for the side, not even of an event that was fetched before.
-//! 2. **One at a time.** Completions are made by `next_completion`, one per call, so that a pause or
-//!    a close between two of them holds for the second. Bytes are received no earlier than that.
-//! 3. **Descriptors are the owner's.** A driver never closes one. Owners `release` before they close;
-//!    a number that was given out again meanwhile belongs to its last `register`.
+//! 1. **Nothing late.** After `release` returns there is no completion for the token, after
+//!    `cancel` none for the side, not even of an event that was fetched before.
+//! 2. **One at a time.** Completions are made by `next_completion`, one per call, so that a pause
+//!    or a close between two of them holds for the second. Bytes are received no earlier than that.
+//! 3. **Descriptors are the owner's.** A driver never closes one. Owners `release` before they
+//!    close; a number that was given out again meanwhile belongs to its last `register`.
 //! 4. **Bytes are somewhere.** The bytes of a Send belong to the op until `Sent`, `cancel` or
-//!    `release` gives back what was not sent. A failed `submit` of a Send is a `Done` with an error,
-//!    so that they come back then too; `Err` is for programming errors.
+//!    `release` gives back what was not sent. A failed `submit` of a Send is a `Done` with an
+//!    error, so that they come back then too; `Err` is for programming errors.
 //! 5. **Armed stays armed.** An op other than Send stays until it is cancelled or replaced. What is
 //!    not taken by the answer to one wait is reported by the next (level-triggered).
 //! 6. **No spin.** A wait does not return for something that no op wants.
-//! 7. **Time.** A wait is never shorter than its timeout, except for an event, a wakeup or a signal.
-//!    The signal surfaces as `Interrupted`; no other call surfaces it.
-//! 8. **Wakeups.** `wake` ends the wait that is under way or the next one. Nobody sees them otherwise.
+//! 7. **Time.** A wait is never shorter than its timeout, except for an event, a wakeup or a
+//!    signal. The signal surfaces as `Interrupted`; no other call surfaces it.
+//! 8. **Wakeups.** `wake` ends the wait that is under way or the next one. Nobody sees them
+//!    otherwise.
 //! 9. **Fairness.** Per wait a source gets at most `READ_BYTES_PER_WAKE_MAX` bytes or
 //!    `ACCEPTS_PER_WAKE_MAX` connections, and an error of accept ends its turn.
 //! 10. **Ends and errors wake both sides** that are armed, whatever they wait for.
@@ -45,7 +47,8 @@ use crate::slab::Token;
 
 /// Ends a driver's blocking wait from any thread.
 pub trait Wake: Send + Sync {
-    /// Makes the wait that is under way, or else the next one, return. An error means that it may not.
+    /// Makes the wait that is under way, or else the next one, return. An error means that it may
+    /// not.
     fn wake(&self) -> io::Result<()>;
 }
 

@@ -1,8 +1,8 @@
 //! What this kernel allows, in words for `oxloop doctor`.
 //!
 //! Containers and sandboxes forbid calls that the kernel has, so the kernel's version says little:
-//! each call is tried. io_uring is tried only when asked for: some sandboxes report or kill a process
-//! that touches it, and the loop does not need it.
+//! each call is tried. io_uring is tried only when asked for: some sandboxes report or kill a
+//! process that touches it, and the loop does not need it.
 
 use std::io;
 use std::os::fd::AsRawFd;

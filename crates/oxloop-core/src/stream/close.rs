@@ -1,8 +1,8 @@
 //! Closing: softly, hard, and for good.
 //!
-//! `close` lets what is queued go out first; `abort` drops it; `lose` is the last step of both, after
-//! which the owner may close the descriptor. Unsent chunks are handed out and never dropped here,
-//! because their drop may run foreign code while the owner holds borrows.
+//! `close` lets what is queued go out first; `abort` drops it; `lose` is the last step of both,
+//! after which the owner may close the descriptor. Unsent chunks are handed out and never dropped
+//! here, because their drop may run foreign code while the owner holds borrows.
 
 use super::{Phase, Stream};
 use crate::buf::WriteQueue;
@@ -41,8 +41,8 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.take_unsent(in_flight)
     }
 
-    /// Lets go of the descriptor; after this the owner may close it. The bytes that were not sent are
-    /// returned. Idempotent.
+    /// Lets go of the descriptor; after this the owner may close it. The bytes that were not sent
+    /// are returned. Idempotent.
     pub fn lose<D: Driver<C>>(&mut self, d: &mut D) -> WriteQueue<C> {
         if self.phase == Phase::Lost {
             return WriteQueue::new();

@@ -17,11 +17,11 @@
 //! and only after that close the descriptor.
 //!
 //! Invariant: the bytes of the Send that is with the driver, plus those of `queue`, are
-//! `buffered_bytes`. Every byte is in exactly one of these places, and a Send brings back what it did
-//! not send; so none is lost or sent twice.
+//! `buffered_bytes`. Every byte is in exactly one of these places, and a Send brings back what it
+//! did not send; so none is lost or sent twice.
 //!
-//! What can still go wrong: what the kernel accepted and the peer's kernel did not get before a reset
-//! is gone, without a word to either side. That is TCP.
+//! What can still go wrong: what the kernel accepted and the peer's kernel did not get before a
+//! reset is gone, without a word to either side. That is TCP.
 
 mod close;
 mod read;

@@ -1,8 +1,8 @@
 //! Writing: try at once, queue the rest, tell the protocol when there is too much.
 //!
-//! At most one Send is with the driver; what is written meanwhile waits in `queue` and goes with the
-//! next. The protocol is paused when the buffered bytes rise above high water and resumed, once, when
-//! they are at low water or below.
+//! At most one Send is with the driver; what is written meanwhile waits in `queue` and goes with
+//! the next. The protocol is paused when the buffered bytes rise above high water and resumed,
+//! once, when they are at low water or below.
 
 use std::io::{self, IoSlice};
 
@@ -30,8 +30,8 @@ pub enum PauseChange {
 }
 
 impl<C: AsRef<[u8]>> Stream<C> {
-    /// Writes bytes: what the socket takes at once is sent, the rest is queued as `keep(offset)`, the
-    /// caller's owned form of `data[offset..]`. `true`: the protocol must pause writing.
+    /// Writes bytes: what the socket takes at once is sent, the rest is queued as `keep(offset)`,
+    /// the caller's owned form of `data[offset..]`. `true`: the protocol must pause writing.
     ///
     /// # Errors
     /// Those of the send; the stream sends nothing more then. `NotConnected`: it is finished.
@@ -144,8 +144,8 @@ impl<C: AsRef<[u8]>> Stream<C> {
         (self.low_water_bytes, self.high_water_bytes)
     }
 
-    /// Sets high water and low water, in bytes; what that means for the protocol. A protocol that is
-    /// paused is not resumed by new limits but by the next send, as in asyncio.
+    /// Sets high water and low water, in bytes; what that means for the protocol. A protocol that
+    /// is paused is not resumed by new limits but by the next send, as in asyncio.
     pub fn set_limits(&mut self, high: usize, low: usize) -> Option<PauseChange> {
         self.high_water_bytes = high;
         self.low_water_bytes = low;

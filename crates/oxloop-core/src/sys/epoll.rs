@@ -1,7 +1,7 @@
 //! epoll.
 //!
-//! Timeouts are rounded up to what the call can express: nanoseconds with epoll_pwait2 (Linux 5.11),
-//! milliseconds with epoll_wait. A wait that ends early would turn a timer into a busy loop.
+//! Timeouts are rounded up to what the call can express: nanoseconds with epoll_pwait2 (Linux
+//! 5.11), milliseconds with epoll_wait. A wait that ends early would turn a timer into a busy loop.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -2,6 +2,7 @@
 
 /// CLOCK_MONOTONIC in nanoseconds.
 #[inline]
+#[allow(clippy::unnecessary_cast)] // The fields are narrower on some architectures.
 pub fn monotonic_ns() -> i64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is valid for writes; CLOCK_MONOTONIC always exists, so the call cannot fail.

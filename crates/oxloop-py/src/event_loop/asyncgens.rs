@@ -5,7 +5,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
 use super::errors::Hooks;
@@ -80,6 +80,3 @@ impl EventLoop {
         self.asyncgen_set(py)
     }
 }
-
-/// Keeps the type of hook functions nameable for reports.
-pub type Hook<'py> = Bound<'py, PyCFunction>;

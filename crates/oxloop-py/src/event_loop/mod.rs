@@ -10,6 +10,7 @@
 //! | `executors.rs`  | executors, name resolution                                  |
 //! | `asyncgens.rs`  | asynchronous generators                                     |
 //! | `signals.rs`    | signals                                                     |
+//! | `sockets/`      | `sock_recv`, `sock_connect` and their sisters               |
 //! | `watchers.rs`   | `add_reader`, `add_writer`                                  |
 //! | `state.rs`      | debug mode, clock, private attributes that others read      |
 //!
@@ -24,6 +25,7 @@ mod host;
 mod run;
 pub mod scheduling;
 mod signals;
+pub mod sockets;
 mod state;
 pub mod tasks;
 pub mod watchers;

@@ -9,7 +9,7 @@
 use std::os::fd::RawFd;
 
 use oxloop_core::{Driver as _, Op, Outcome, Side, Token};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
@@ -316,9 +316,4 @@ impl EventLoop {
     fn _ensure_fd_no_transport(&self, fd: &Bound<'_, PyAny>) -> PyResult<()> {
         self.ensure_no_transport(fd.py(), file_number(fd)?)
     }
-}
-
-/// What is no descriptor at all.
-pub fn not_a_descriptor(text: &str) -> PyErr {
-    PyTypeError::new_err(text.to_owned())
 }

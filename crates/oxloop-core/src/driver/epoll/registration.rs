@@ -1,16 +1,16 @@
 //! What the epoll driver knows about each descriptor, and what it has told the kernel.
 //!
 //! epoll keeps one mask per descriptor. `wanted` follows from the armed ops; `kernel_mask` is what
-//! the kernel was told last. Interest is added at once, because nothing would be reported otherwise.
-//! Interest that is no longer wanted is taken back before the next wait (the owner puts the token on
-//! a list), so that an op that ends and is armed again within an iteration costs nothing, and no wait
-//! can return for an event that nobody wants.
+//! the kernel was told last. Interest is added at once, because nothing would be reported
+//! otherwise. Interest that is no longer wanted is taken back before the next wait (the owner puts
+//! the token on a list), so that an op that ends and is armed again within an iteration costs
+//! nothing, and no wait can return for an event that nobody wants.
 //!
 //! The kernel forgets a descriptor when its last copy is closed, and the number is given out again.
 //! Whoever closes without `release` leaves a registration that the kernel may have forgotten. So an
-//! Add that finds the number taken becomes a Modify, and the reverse; and a table says which token a
-//! number belongs to now, so that a late `release` does not unhook its successor, nor an old source
-//! write into the new one's connection.
+//! Add that finds the number taken becomes a Modify, and the reverse; and a table says which token
+//! a number belongs to now, so that a late `release` does not unhook its successor, nor an old
+//! source write into the new one's connection.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -158,7 +158,8 @@ impl<C> Registrations<C> {
         removed.read = None;
         let send = removed.write.take();
         if let Some(epoll) = epoll.filter(|_| removed.kernel_mask != 0) {
-            // The kernel refuses if the descriptor was closed already; then it has forgotten it too.
+            // The kernel refuses if the descriptor was closed already; then it has forgotten it
+            // too.
             let _ = removed.set_interest(epoll);
         }
         removed.write = send;

@@ -1,10 +1,11 @@
 //! The immediate calls: receive and send on a registered descriptor.
 //!
-//! Sockets are the rule; a pipe or a terminal is found out by the first socket call, which says that
-//! it is none, and is read and written from then on. EINTR cannot tell anybody anything here, since
-//! these calls do not block: they are made again.
+//! Sockets are the rule; a pipe or a terminal is found out by the first socket call, which says
+//! that it is none, and is read and written from then on. EINTR cannot tell anybody anything here,
+//! since these calls do not block: they are made again.
 
 use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
 
 use super::registration::Registration;
 use crate::buf::WriteQueue;
@@ -12,15 +13,13 @@ use crate::limits::IOVECS_PER_SEND_MAX;
 use crate::sys::{fd, socket};
 
 impl<C> Registration<C> {
-    /// Runs a socket call, or its like for other descriptors.
+    /// Makes a call, told whether by socket calls, until it is answered.
     fn call(
         &mut self,
-        mut on_socket: impl FnMut(i32) -> io::Result<usize>,
-        mut on_other: impl FnMut(i32) -> io::Result<usize>,
+        mut make: impl FnMut(RawFd, bool) -> io::Result<usize>,
     ) -> io::Result<usize> {
         loop {
-            let result = if self.is_socket { on_socket(self.fd) } else { on_other(self.fd) };
-            match result {
+            match make(self.fd, self.is_socket) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if self.is_socket && socket::is_not_a_socket(&error) => {
                     self.is_socket = false;
@@ -31,16 +30,20 @@ impl<C> Registration<C> {
     }
 
     pub(super) fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        // The closures are never borrowed at the same time, but the compiler cannot know.
-        let buf = std::cell::RefCell::new(buf);
         self.call(
-            |fd| socket::recv(fd, &mut buf.borrow_mut()),
-            |other| fd::read(other, &mut buf.borrow_mut()),
+            |raw, is_socket| {
+                if is_socket { socket::recv(raw, buf) } else { fd::read(raw, buf) }
+            },
         )
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let result = self.call(|fd| socket::send(fd, bytes), |other| fd::write(other, bytes));
+        let result =
+            self.call(
+                |raw, is_socket| {
+                    if is_socket { socket::send(raw, bytes) } else { fd::write(raw, bytes) }
+                },
+            );
         self.note_room(&result, bytes.len());
         result
     }
@@ -51,10 +54,10 @@ impl<C> Registration<C> {
             return self.send(one);
         }
         let asked_bytes = slices.iter().map(|slice| slice.len()).sum();
-        let result = self.call(
-            |fd| socket::send_vectored(fd, slices),
-            |other| fd::write_vectored(other, slices),
-        );
+        let result = self.call(|raw, is_socket| match is_socket {
+            true => socket::send_vectored(raw, slices),
+            false => fd::write_vectored(raw, slices),
+        });
         self.note_room(&result, asked_bytes);
         result
     }

@@ -1,11 +1,12 @@
 //! The eventfd that ends a wait from another thread.
 //!
-//! It is watched edge-triggered: every write is a new event, so nobody has to read it, which saves a
-//! system call per wakeup. Its counter is full after 2^64 - 2 wakeups, and a write that finds it full
-//! says `WouldBlock`; then the counter is emptied and the write made again.
+//! It is watched edge-triggered: every write is a new event, so nobody has to read it, which saves
+//! a system call per wakeup. Its counter is full after 2^64 - 2 wakeups, and a write that finds it
+//! full says `WouldBlock`; then the counter is emptied and the write made again.
 //!
 //! The injector outlives the loop in other threads' hands. So the descriptor is behind a lock, and
-//! `close` takes it away: a late wakeup is an error and not a write to whoever got the number since.
+//! `close` takes it away: a late wakeup is an error and not a write to whoever got the number
+//! since.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
