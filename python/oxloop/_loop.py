@@ -3,7 +3,7 @@
 The native class implements the loop; here it gains `asyncio.AbstractEventLoop` as a base, so that
 `isinstance` and event loop policies accept it, and a `__dict__`, so that programs may replace
 methods on an instance. The operations that wait for several things in turn are coroutines and live
-in `_connections.py`, `_sockets.py` and `_shutdown.py`.
+in `_connections.py`, `_listening.py`, `_resolver.py` and `_shutdown.py`.
 
 Importing this module also makes native tasks visible to `asyncio.all_tasks()`, once per process.
 """
@@ -14,12 +14,17 @@ import asyncio
 import os
 
 from . import _oxloop, _visibility
+from ._connections import Connections
+from ._listening import Servers
+from ._resolver import Resolver
 from ._shutdown import Shutdown
 
 __all__ = ["EventLoop"]
 
 
-class EventLoop(Shutdown, _oxloop.EventLoop, asyncio.AbstractEventLoop):
+class EventLoop(
+    Shutdown, Connections, Servers, Resolver, _oxloop.EventLoop, asyncio.AbstractEventLoop
+):
     """An event loop for asyncio, implemented in Rust.
 
     Drop-in for asyncio's loop: `asyncio.Runner(loop_factory=oxloop.EventLoop)`.

@@ -12,17 +12,16 @@ Source of behaviour: CPython `Lib/asyncio/base_events.py`.
 from __future__ import annotations
 
 import socket
+from asyncio.log import logger
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-from asyncio.log import logger
-
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
 
 _NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-_PROTOCOLS = {0, socket.IPPROTO_TCP, socket.IPPROTO_UDP}
-_PROTOCOL_OF_TYPE = {
+_PROTOCOLS: set[int] = {0, socket.IPPROTO_TCP, socket.IPPROTO_UDP}
+_PROTOCOL_OF_TYPE: dict[int, int] = {
     socket.SOCK_STREAM: socket.IPPROTO_TCP,
     socket.SOCK_DGRAM: socket.IPPROTO_UDP,
 }
@@ -47,15 +46,17 @@ class Resolver:
             ask = self._getaddrinfo_debug
         if _needs_no_look_up(host, port, family):
             return ask(host, port, family, type, proto, flags)
-        return await self._run_in_resolver(ask, host, port, family, type, proto, flags)
+        answer: list[AddressInfo] = await self._run_in_resolver(
+            ask, host, port, family, type, proto, flags
+        )
+        return answer
 
-    async def getnameinfo(
-        self: Any, sockaddr: tuple[Any, ...], flags: int = 0
-    ) -> tuple[str, str]:
+    async def getnameinfo(self: Any, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
         """`socket.getnameinfo` without blocking the loop."""
-        if flags & _NUMERIC_NAME == _NUMERIC_NAME and _needs_no_look_up(*sockaddr[:2], 0):
+        if flags & _NUMERIC_NAME == _NUMERIC_NAME and _is_numeric(sockaddr):
             return socket.getnameinfo(sockaddr, flags)
-        return await self._run_in_resolver(socket.getnameinfo, sockaddr, flags)
+        answer: tuple[str, str] = await self._run_in_resolver(socket.getnameinfo, sockaddr, flags)
+        return answer
 
     def _getaddrinfo_debug(
         self: Any, host: Any, port: Any, family: int, type: int, proto: int, flags: int
@@ -125,7 +126,7 @@ def address_info(
     name = host.decode("idna") if isinstance(host, bytes) else host
     if "%" in name:
         return None
-    proto = _PROTOCOL_OF_TYPE[socket.SocketKind(type)]
+    proto = _PROTOCOL_OF_TYPE[type]
     families = (socket.AF_INET, socket.AF_INET6) if family == socket.AF_UNSPEC else (family,)
     for candidate in families:
         try:
@@ -148,6 +149,15 @@ def interleave(infos: Iterable[AddressInfo], first: int) -> list[AddressInfo]:
     groups[0] = groups[0][first - 1 :]
     turns = chain.from_iterable(zip_longest(*groups))
     return head + [info for info in turns if info is not None]
+
+
+def _is_numeric(address: Any) -> bool:
+    """True if `socket.getnameinfo` finds numbers where it would look up names."""
+    return (
+        isinstance(address, tuple)
+        and len(address) >= 2
+        and _needs_no_look_up(address[0], address[1], socket.AF_UNSPEC)
+    )
 
 
 def _needs_no_look_up(host: Any, port: Any, family: int) -> bool:

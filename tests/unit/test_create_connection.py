@@ -15,6 +15,7 @@ Loop = asyncio.AbstractEventLoop
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
         yield listening
 
 

@@ -13,7 +13,7 @@
 //! harmless.
 //!
 //! A wait costs as much as several small jobs, so a loop that always has something to run looks for
-//! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_NS`, whichever is first. A
+//! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_TICKS`, whichever is first. A
 //! sleep is never started with work at hand, and never while completions are left.
 //!
 //! Interior mutability, and no borrow alive while the host runs: user code may call back into every
@@ -35,7 +35,7 @@ use crate::clock::Deadline;
 use crate::completion::Completion;
 use crate::driver::Driver;
 use crate::inject::Injector;
-use crate::limits::{ITERATIONS_PER_POLL, POLL_INTERVAL_NS, READY_JOBS_KEPT_MAX};
+use crate::limits::{ITERATIONS_PER_POLL, POLL_INTERVAL_TICKS, READY_JOBS_KEPT_MAX};
 use crate::ready::ReadyQueue;
 use crate::slab::{Slab, Token};
 use crate::timers::{TimerKey, Timers};
@@ -69,8 +69,13 @@ pub trait Host {
     ) -> ControlFlow<Self::Break>;
     /// Makes a job of an item from another thread. Must not run user code.
     fn injected(&self, item: Self::Injected) -> Self::Job;
-    /// The loop's clock. Read about once an iteration, so it must be cheap.
+    /// The loop's clock. Read in each iteration while there are timers, so it must be cheap.
     fn now(&self) -> Deadline;
+    /// The counter that bounds the time between two looks for I/O; a simulated host gives its own.
+    #[inline]
+    fn ticks(&self) -> u64 {
+        crate::sys::time::ticks()
+    }
     /// Runs `Driver::block`, without the locks that other threads need meanwhile.
     fn block(
         &self,
@@ -116,7 +121,7 @@ pub struct EventLoop<H: Host> {
     /// Room for draining the injector; empty between uses.
     drained: RefCell<Vec<H::Injected>>,
     iterations_since_poll: Cell<u32>,
-    polled_at: Cell<Deadline>,
+    polled_at_ticks: Cell<u64>,
     poll_forced: Cell<bool>,
 }
 
@@ -133,7 +138,7 @@ impl<H: Host> EventLoop<H> {
             jobs_left: Cell::new(0),
             drained: RefCell::new(Vec::new()),
             iterations_since_poll: Cell::new(0),
-            polled_at: Cell::new(Deadline(i64::MIN)),
+            polled_at_ticks: Cell::new(0),
             poll_forced: Cell::new(false),
         }
     }
@@ -210,13 +215,10 @@ impl<H: Host> EventLoop<H> {
         let has_jobs = !self.ready.borrow().is_empty();
         let iterations = self.iterations_since_poll.get() + 1;
         self.iterations_since_poll.set(iterations);
-        let mut now = None;
-        let must_poll =
-            !has_jobs || self.poll_forced.get() || iterations >= ITERATIONS_PER_POLL || {
-                let read = host.now();
-                now = Some(read);
-                read.ns_since(self.polled_at.get()) >= POLL_INTERVAL_NS
-            };
+        let must_poll = !has_jobs
+            || self.poll_forced.get()
+            || iterations >= ITERATIONS_PER_POLL
+            || host.ticks().wrapping_sub(self.polled_at_ticks.get()) >= POLL_INTERVAL_TICKS;
         if must_poll {
             let timeout = if has_jobs || !block {
                 Some(Duration::ZERO)
@@ -229,17 +231,17 @@ impl<H: Host> EventLoop<H> {
                 Err(error) => return ControlFlow::Continue(Err(error)),
             }
             self.drain_injector(host);
-            now = None;
-        }
-        let now = now.unwrap_or_else(|| host.now());
-        if must_poll {
-            self.polled_at.set(now);
+            self.polled_at_ticks.set(host.ticks());
         }
         self.jobs_left.set(self.ready.borrow().len());
-        let mut due = self.due.borrow_mut();
-        let mut timers = self.timers.borrow_mut();
-        while let Some(timer) = timers.pop_due(now) {
-            due.push_back(timer);
+        if !self.timers.borrow().is_empty() {
+            // The user's clock may be Python code: nothing is borrowed while it is read.
+            let now = host.now();
+            let mut due = self.due.borrow_mut();
+            let mut timers = self.timers.borrow_mut();
+            while let Some(timer) = timers.pop_due(now) {
+                due.push_back(timer);
+            }
         }
         ControlFlow::Continue(Ok(()))
     }

@@ -28,8 +28,9 @@ pub const EVENTS_PER_WAIT_MAX: usize = 1024;
 /// Connections accepted from one listener per wake. A flood must not starve those accepted before.
 pub const ACCEPTS_PER_WAKE_MAX: usize = 128;
 
-/// Nanoseconds that the loop may run jobs without looking for I/O.
-pub const POLL_INTERVAL_NS: u64 = 50_000;
+/// Ticks (`sys::time::ticks`) that the loop may run jobs without looking for I/O: 20 to 100 µs by
+/// the processor's rate.
+pub const POLL_INTERVAL_TICKS: u64 = 100_000;
 
 /// Iterations that the loop may run without looking for I/O. A wait without a timeout costs as much
 /// as running a few jobs, so it is not done for each.
@@ -47,4 +48,4 @@ const _: () = assert!(WRITE_LOW_WATER_BYTES < WRITE_HIGH_WATER_BYTES);
 const _: () = assert!(IOVECS_PER_SEND_MAX >= 1 && IOVECS_PER_SEND_MAX <= 1024);
 const _: () = assert!(EVENTS_PER_WAIT_MAX >= 1 && EVENTS_PER_WAIT_MAX <= i32::MAX as usize);
 const _: () = assert!(ACCEPTS_PER_WAKE_MAX >= 1);
-const _: () = assert!(ITERATIONS_PER_POLL >= 1 && POLL_INTERVAL_NS >= 1);
+const _: () = assert!(ITERATIONS_PER_POLL >= 1 && POLL_INTERVAL_TICKS >= 1);

@@ -66,6 +66,13 @@ impl Host for TestHost {
         log(item)
     }
 
+    fn ticks(&self) -> u64 {
+        match self.fake_now.get() {
+            Some(now) => now.0 as u64,
+            None => oxloop_core::sys::time::ticks(),
+        }
+    }
+
     fn now(&self) -> Deadline {
         self.fake_now.get().unwrap_or_else(clock::monotonic)
     }
@@ -257,7 +264,7 @@ fn slow_jobs_make_every_iteration_look_for_io() {
     host.fake_now.set(Some(Deadline(0)));
     let slow = |host: &TestHost| {
         let now = host.fake_now.get().unwrap();
-        host.fake_now.set(Some(Deadline(now.0 + limits::POLL_INTERVAL_NS as i64)));
+        host.fake_now.set(Some(Deadline(now.0 + limits::POLL_INTERVAL_TICKS as i64)));
     };
     event_loop.push(busy(event_loop.clone(), slow));
     for _ in 0..10 {

@@ -5,7 +5,8 @@
 //! `_swap_current_task`. Publishing and withdrawing it around each step costs 30 to 60 ns.
 //! Decision: publish lazily. A step publishes its task only if another one stands there, and the
 //! loop withdraws it before anything that is not a step: a callback, an I/O callback, the wait.
-//! The published reference keeps the task alive, so comparing addresses is safe.
+//! The published reference keeps the task alive, so comparing addresses is safe; a task that has
+//! ended stays published until the next job, which is the next thing the loop does.
 //! What can still go wrong: code that runs between two steps without being a step or a callback
 //! (a destructor) may see the task that ran last.
 
@@ -68,12 +69,6 @@ impl CurrentTask {
             return Ok(());
         }
         self.withdraw_now(home)
-    }
-
-    /// `task` is done: it is not current any more, and not kept alive.
-    #[inline]
-    pub fn withdraw_task(&self, home: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.published.holds(task) { self.withdraw_now(home) } else { Ok(()) }
     }
 
     fn withdraw_now(&self, home: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -22,6 +22,7 @@ use crate::event_loop::{EventLoop, Job};
 use crate::ffi::class::{Finalize, Resume};
 use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
+use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Raised, Ref, Sent, Slot};
 use crate::handle::context_or_copy;
 use crate::stdlib;
@@ -67,6 +68,8 @@ pub struct Future {
 }
 
 attached_only!(Future, FutureIter);
+pooled!(Future);
+pooled!(FutureIter);
 
 impl Future {
     pub fn bare(is_task: bool) -> Self {
@@ -607,7 +610,7 @@ pub fn none(py: Python<'_>) -> Ref {
 #[pymethods]
 impl Future {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(*, loop=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::bare(false)
     }
@@ -680,6 +683,7 @@ impl Future {
     }
 
     #[classmethod]
+    #[pyo3(signature = (item, /))]
     fn __class_getitem__<'py>(
         cls: &Bound<'py, PyType>,
         item: &Bound<'py, PyAny>,
@@ -825,8 +829,9 @@ impl Future {
 }
 
 impl Finalize for Future {
-    fn needs_finalize(&self) -> bool {
-        self.log_traceback.get()
+    #[inline]
+    fn needs_finalize(object: &Bound<'_, Self>) -> bool {
+        object.get().log_traceback.get()
     }
 
     fn finalize(object: &Bound<'_, Self>) {
@@ -842,7 +847,7 @@ pub struct FutureIter {
 
 impl FutureIter {
     fn over<'py>(future: &Bound<'py, Future>) -> PyResult<Bound<'py, Self>> {
-        Bound::new(future.py(), Self { future: Slot::holding(Ref::from_borrowed(future)) })
+        pool::make(future.py(), Self { future: Slot::holding(Ref::from_borrowed(future)) })
     }
 }
 

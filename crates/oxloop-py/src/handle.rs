@@ -7,7 +7,7 @@
 //! frees cycles without the collector.
 //! Source of behaviour: CPython `Lib/asyncio/events.py`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use oxloop_core::TimerKey;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
@@ -19,6 +19,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
 use crate::ffi::object::attached_only;
+use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Entered, Ref, Slot, call, context};
 use crate::stdlib;
 
@@ -81,21 +82,30 @@ impl Arguments {
     }
 }
 
-/// What a handle runs; taken out to run, so that nothing is borrowed meanwhile.
-struct Callback {
-    function: Ref,
-    args: Arguments,
+impl Default for Arguments {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+/// What few handles have: kept out of line.
+#[derive(Default)]
+struct Rare {
+    source_traceback: Option<Ref>,
+    /// The repr of a handle that was cancelled in debug mode.
+    repr: Option<Ref>,
 }
 
 /// A callback scheduled by `call_soon`. Made by the loop, never by hand.
 #[pyclass(frozen, subclass, weakref, module = "oxloop", name = "Handle")]
 pub struct Handle {
-    callback: RefCell<Option<Callback>>,
+    /// Empty once the handle has run or was cancelled.
+    function: Slot,
+    args: Cell<Arguments>,
     context: Slot,
     /// An `EventLoop` of ours.
     home: Slot,
-    source_traceback: Slot,
-    repr: Slot,
+    rare: Cell<Option<Box<Rare>>>,
     cancelled: Cell<bool>,
     /// Set for timers: the deadline in seconds of the loop's clock.
     timer: Cell<Option<Timing>>,
@@ -108,6 +118,8 @@ struct Timing {
 }
 
 attached_only!(Handle, TimerHandle);
+pooled!(Handle);
+pooled!(TimerHandle: Handle);
 
 impl Handle {
     /// A handle for `function(*args)` in `context`, on `home`.
@@ -119,20 +131,47 @@ impl Handle {
         context: Ref,
     ) -> PyResult<Self> {
         let handle = Self {
-            callback: RefCell::new(Some(Callback { function, args })),
+            function: Slot::holding(function),
+            args: Cell::new(args),
             context: Slot::holding(context),
             home: Slot::holding(Ref::from_borrowed(home)),
-            source_traceback: Slot::empty(),
-            repr: Slot::empty(),
+            rare: Cell::new(None),
             cancelled: Cell::new(false),
             timer: Cell::new(None),
         };
         if home.get().debug() {
-            if let Some(stack) = stdlib::capture_source(home.py())? {
-                handle.source_traceback.set(Ref::new(stack));
-            }
+            handle.remember_source(home.py())?;
         }
         Ok(handle)
+    }
+
+    #[cold]
+    fn remember_source(&self, py: Python<'_>) -> PyResult<()> {
+        let source_traceback = stdlib::capture_source(py)?.map(Ref::new);
+        let rare = self.rare.replace(Some(Box::new(Rare { source_traceback, repr: None })));
+        drop(rare);
+        Ok(())
+    }
+
+    /// Reads one of the rare fields.
+    fn rare(&self, read: impl FnOnce(&Rare) -> Option<Ref>) -> Option<Ref> {
+        let rare = self.rare.take();
+        let value = rare.as_deref().and_then(read);
+        self.rare.set(rare);
+        value
+    }
+
+    fn source_traceback(&self) -> Option<Ref> {
+        self.rare(|rare| rare.source_traceback.clone())
+    }
+
+    /// A copy of the function and its arguments, if they are still here.
+    fn callback(&self) -> Option<(Ref, Arguments)> {
+        let function = self.function.get()?;
+        let args = self.args.take();
+        let copy = args.duplicate();
+        self.args.set(args);
+        Some((function, copy))
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -147,33 +186,40 @@ impl Handle {
             return Ok(());
         }
         // Take out: the callback may cancel this handle, or look at it.
-        let taken = this.callback.borrow_mut().take();
-        let Some(callback) = taken else { return Ok(()) };
-        let py = slf.py();
+        let Some(function) = this.function.take() else { return Ok(()) };
+        let args = this.args.take();
         let Some(context) = this.context.get() else { return Ok(()) };
-        let context = context.into_bound(py);
-        let function = callback.function.bind(py);
-        let outcome = match Entered::enter(&context) {
+        let py = slf.py();
+        let outcome = match Entered::enter(context.bind(py)) {
             Err(err) => Err(err),
             Ok(entered) => {
-                let outcome = callback.args.call(function).map(drop);
+                let outcome = args.call(function.bind(py)).map(drop);
                 entered.exit().and(outcome)
             }
         };
         match outcome {
             Ok(()) => Ok(()),
-            Err(err) => {
-                if is_fatal(py, &err) {
-                    return Err(err);
-                }
-                // The report names the callback: put it back while the handler looks.
-                *this.callback.borrow_mut() = Some(callback);
-                let reported = this.report(slf, err);
-                let spent = this.callback.borrow_mut().take();
-                drop(spent);
-                reported
-            }
+            Err(err) => Self::failed(slf, this, err, (function, args)),
         }
+    }
+
+    #[cold]
+    fn failed(
+        slf: &Bound<'_, PyAny>,
+        this: &Self,
+        err: PyErr,
+        (function, args): (Ref, Arguments),
+    ) -> PyResult<()> {
+        if is_fatal(slf.py(), &err) {
+            return Err(err);
+        }
+        // The report names the callback: put it back while the handler looks.
+        this.function.set(function);
+        drop(this.args.replace(args));
+        let reported = this.report(slf, err);
+        this.function.clear();
+        drop(this.args.take());
+        reported
     }
 
     #[cold]
@@ -184,8 +230,8 @@ impl Handle {
         report.set_item("message", text)?;
         report.set_item("exception", err.into_value(py))?;
         report.set_item("handle", slf)?;
-        if let Some(stack) = self.source_traceback.bound(py) {
-            report.set_item("source_traceback", stack)?;
+        if let Some(stack) = self.source_traceback() {
+            report.set_item("source_traceback", stack.into_bound(py))?;
         }
         let Some(home) = self.home.bound(py) else { return Ok(()) };
         home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
@@ -194,15 +240,9 @@ impl Handle {
 
     /// `name(args) at file:line` of the callback, as asyncio writes it.
     pub fn source<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let parts = {
-            let callback = self.callback.borrow();
-            match &*callback {
-                None => return Ok(py.None().into_bound(py)),
-                Some(callback) => (callback.function.clone(), callback.args.duplicate()),
-            }
-        };
-        let args = parts.1.to_tuple(py)?;
-        let function = parts.0.bind(py);
+        let Some((function, args)) = self.callback() else { return Ok(py.None().into_bound(py)) };
+        let args = args.to_tuple(py)?;
+        let function = function.bind(py);
         let format = stdlib::format_callback_source(py)?;
         // 3.13.? added the keyword: debug mode shows arguments, production hides them.
         let kwargs = PyDict::new(py);
@@ -222,8 +262,8 @@ impl Handle {
     /// `<Handle …>` as `asyncio.Handle.__repr__` writes it.
     fn describe(&self, slf: &Bound<'_, PyAny>) -> PyResult<String> {
         let py = slf.py();
-        if let Some(kept) = self.repr.bound(py) {
-            return kept.extract();
+        if let Some(kept) = self.rare(|rare| rare.repr.clone()) {
+            return kept.bind(py).extract();
         }
         let mut parts = vec![slf.get_type().name()?.to_string()];
         if self.cancelled.get() {
@@ -236,8 +276,8 @@ impl Handle {
         if !source.is_none() {
             parts.push(source.to_string());
         }
-        if let Some(stack) = self.source_traceback.bound(py) {
-            if let Ok(frame) = stack.get_item(-1) {
+        if let Some(stack) = self.source_traceback() {
+            if let Ok(frame) = stack.bind(py).get_item(-1) {
                 parts.push(format!("created at {}:{}", frame.get_item(0)?, frame.get_item(1)?));
             }
         }
@@ -256,7 +296,9 @@ impl Handle {
             let text = self.describe(slf);
             self.cancelled.set(true);
             let text = text?.replacen(' ', " cancelled ", 1);
-            self.repr.set(Ref::new(PyString::new(py, &text)));
+            let mut rare = self.rare.take().unwrap_or_default();
+            rare.repr = Some(Ref::new(PyString::new(py, &text)));
+            self.rare.set(Some(rare));
         }
         if let Some(Timing { key: Some(key), when }) = self.timer.get() {
             self.timer.set(Some(Timing { when, key: None }));
@@ -264,29 +306,47 @@ impl Handle {
                 drop(home.bind_as::<EventLoop>(py).get().core().remove_timer(key));
             }
         }
-        let callback = self.callback.borrow_mut().take();
-        drop(callback);
+        self.function.clear();
+        drop(self.args.take());
         Ok(())
     }
 
     /// A handle that runs the same callback once more; this one stays as it is.
     pub fn duplicate(&self, py: Python<'_>) -> PyResult<Self> {
-        let callback = self.callback.borrow().as_ref().map(|callback| Callback {
-            function: callback.function.clone(),
-            args: callback.args.duplicate(),
-        });
         let context = match self.context.get() {
             Some(context) => context,
             None => context::copy_current(py)?,
         };
+        let slot = |value: Option<Ref>| value.map_or_else(Slot::empty, Slot::holding);
+        let (function, args) = match self.callback() {
+            Some((function, args)) => (Slot::holding(function), args),
+            None => (Slot::empty(), Arguments::NONE),
+        };
+        let source_traceback = self.source_traceback();
+        let rare = source_traceback
+            .map(|stack| Box::new(Rare { source_traceback: Some(stack), repr: None }));
         Ok(Self {
-            callback: RefCell::new(callback),
+            function,
+            args: Cell::new(args),
             context: Slot::holding(context),
-            home: self.home.get().map_or_else(Slot::empty, Slot::holding),
-            source_traceback: self.source_traceback.get().map_or_else(Slot::empty, Slot::holding),
-            repr: Slot::empty(),
+            home: slot(self.home.get()),
+            rare: Cell::new(rare),
             cancelled: Cell::new(self.cancelled.get()),
             timer: Cell::new(None),
+        })
+    }
+
+    /// The handle as a Python object.
+    #[inline]
+    pub fn into_object(self, py: Python<'_>) -> PyResult<Ref> {
+        Ok(Ref::new(pool::make(py, self)?))
+    }
+
+    /// The handle of a timer as a Python object.
+    #[inline]
+    pub fn into_timer(self, py: Python<'_>) -> PyResult<Bound<'_, TimerHandle>> {
+        pool::make_derived(py, self, TimerHandle, |handle, own| {
+            PyClassInitializer::from(handle).add_subclass(own)
         })
     }
 
@@ -330,15 +390,13 @@ impl Handle {
 
     #[getter]
     fn _callback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        let callback = self.callback.borrow().as_ref().map(|callback| callback.function.clone());
-        callback.map_or_else(|| py.None().into_bound(py), |function| function.into_bound(py))
+        self.function.or_none(py)
     }
 
     #[getter]
     fn _args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let args = self.callback.borrow().as_ref().map(|callback| callback.args.duplicate());
-        match args {
-            Some(args) => Ok(args.to_tuple(py)?.into_any()),
+        match self.callback() {
+            Some((_, args)) => Ok(args.to_tuple(py)?.into_any()),
             None => Ok(py.None().into_bound(py)),
         }
     }
@@ -360,7 +418,8 @@ impl Handle {
 
     #[getter]
     fn _source_traceback<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.source_traceback.or_none(py)
+        let stack = self.source_traceback().map(|stack| stack.into_bound(py));
+        stack.unwrap_or_else(|| py.None().into_bound(py))
     }
 
     #[getter(__class__)]
@@ -381,29 +440,35 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // A collection cannot start while the callback is borrowed: no Python runs then.
-        if let Ok(callback) = self.callback.try_borrow() {
-            if let Some(callback) = &*callback {
-                callback.function.traverse(&visit)?;
-                callback.args.traverse(&visit)?;
-            }
-        }
+        self.function.traverse(&visit)?;
+        let args = self.args.take();
+        let visited = args.traverse(&visit);
+        self.args.set(args);
+        visited?;
+        let rare = self.rare.take();
+        let visited = rare.iter().try_for_each(|rare| {
+            rare.source_traceback.iter().try_for_each(|stack| stack.traverse(&visit))
+        });
+        self.rare.set(rare);
+        visited?;
         self.context.traverse(&visit)?;
-        self.home.traverse(&visit)?;
-        self.source_traceback.traverse(&visit)
+        self.home.traverse(&visit)
     }
 
     fn __clear__(&self) {
-        let callback = self.callback.borrow_mut().take();
-        drop(callback);
-        self.context.clear();
-        self.home.clear();
-        self.source_traceback.clear();
+        let parts = (
+            self.function.take(),
+            self.args.take(),
+            self.rare.take(),
+            self.context.take(),
+            self.home.take(),
+        );
+        drop(parts);
     }
 }
 
 /// A callback scheduled by `call_later` or `call_at`. Made by the loop, never by hand.
-#[pyclass(frozen, extends = Handle, weakref, module = "oxloop", name = "TimerHandle")]
+#[pyclass(frozen, extends = Handle, module = "oxloop", name = "TimerHandle")]
 pub struct TimerHandle;
 
 #[pymethods]

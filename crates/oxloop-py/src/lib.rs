@@ -22,6 +22,7 @@ use event_loop::sockets::SocketOperation;
 use event_loop::{EventLoop, scheduling, tasks};
 use ffi::class::{install_finalizer, install_resume};
 use ffi::fastcall::{attach, fast_method};
+use ffi::pool::install_pool;
 use future::{Future, FutureIter};
 use handle::{Handle, TimerHandle};
 use server::{Listener, Server};
@@ -74,6 +75,12 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py,
         vec![fast_method!(StreamTransport, c"write", transport::write, c"write($self, data)\n--\n\nSend `data`; what the socket does not take at once is queued.")],
     )?;
+    install_pool!(py, Handle);
+    install_pool!(py, TimerHandle);
+    install_pool!(py, Future);
+    install_pool!(py, Task);
+    install_pool!(py, FutureIter);
+    // After the pools: a finalizer runs before the memory is given up.
     install_finalizer!(py, StreamTransport);
     install_finalizer!(py, Future);
     install_finalizer!(py, Task);

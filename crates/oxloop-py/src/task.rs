@@ -21,13 +21,14 @@ use crate::event_loop::{EventLoop, Job};
 use crate::ffi::class::Finalize;
 use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
+use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Entered, Raised, Ref, Sent, Slot, call, context};
 use crate::future::{Callback, Future, State, none};
 use crate::handle::is_fatal;
 use crate::{current, stdlib};
 
 /// A `Task` of asyncio, native.
-#[pyclass(frozen, extends = Future, subclass, dict, weakref, module = "oxloop", name = "Task")]
+#[pyclass(frozen, extends = Future, subclass, module = "oxloop", name = "Task")]
 pub struct Task {
     coroutine: Slot,
     context: Slot,
@@ -42,6 +43,7 @@ pub struct Task {
 }
 
 attached_only!(Task, TaskStep, TaskWakeup);
+pooled!(Task: Future);
 
 /// How a step is entered.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,7 +94,9 @@ impl Task {
                 future.source_traceback().set(Ref::new(stack));
             }
         }
-        let task = Bound::new(py, PyClassInitializer::from(future).add_subclass(contents))?;
+        let task = pool::make_derived(py, future, contents, |future, own| {
+            PyClassInitializer::from(future).add_subclass(own)
+        })?;
         task.get().begin(&task)?;
         Ok(task)
     }
@@ -171,11 +175,11 @@ impl Task {
         Ok(())
     }
 
-    fn unregister(&self, slf: &Bound<'_, Self>) {
+    /// The task is done: its loop need not hold it any more.
+    #[inline]
+    fn unregister(&self, slf: &Bound<'_, Self>, home: &Ref) {
         if let Some(token) = self.registration.take() {
-            if let Some(home) = slf.as_super().get().home().get() {
-                drop(home.bind_as::<EventLoop>(slf.py()).get().unregister(token));
-            }
+            drop(home.bind_as::<EventLoop>(slf.py()).get().unregister(token));
         }
     }
 
@@ -361,7 +365,7 @@ impl Task {
     /// The coroutine returned.
     #[inline]
     fn finish(&self, slf: &Bound<'_, Self>, home: &Ref, value: Ref) -> PyResult<()> {
-        self.retire(slf, home)?;
+        self.unregister(slf, home);
         if self.must_cancel.replace(false) {
             let message = slf.as_super().get().cancel_message().get();
             Future::cancel_with(slf.as_super(), message)?;
@@ -381,7 +385,7 @@ impl Task {
             let value = bound.getattr(intern!(py, "value"))?;
             return self.finish(slf, home, Ref::new(value));
         }
-        self.retire(slf, home)?;
+        self.unregister(slf, home);
         if bound.is_instance(stdlib::cancelled_error(py)?)? {
             slf.as_super().get().set_cancelled_error(exception.clone());
             Future::cancel_with(slf.as_super(), None)?;
@@ -392,18 +396,6 @@ impl Task {
         if is_fatal(py, &err) { Err(err) } else { Ok(()) }
     }
 
-    /// A task that is done is no longer current nor pending.
-    #[inline]
-    fn retire(&self, slf: &Bound<'_, Self>, home: &Ref) -> PyResult<()> {
-        if slf.as_super().get().is_native() {
-            let py = slf.py();
-            let native = home.bind_as::<EventLoop>(py).get();
-            // The published reference must not keep a finished task alive.
-            native.current().withdraw_task(home.bind(py), slf.as_any())?;
-        }
-        self.unregister(slf);
-        Ok(())
-    }
 
     /// The coroutine yielded: wait for what it yielded, or tell it what is wrong with that.
     #[inline]
@@ -640,7 +632,10 @@ fn next_number(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 #[pymethods]
 impl Task {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(coro, *, loop=None, name=None, context=None, eager_start=False)"
+    )]
     fn new(
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
@@ -822,9 +817,11 @@ impl Task {
 }
 
 impl Finalize for Task {
-    fn needs_finalize(&self) -> bool {
-        // The pending state lives in the base; `finalize` looks at it.
-        true
+    #[inline]
+    fn needs_finalize(object: &Bound<'_, Self>) -> bool {
+        let future = object.as_super().get();
+        future.needs_report()
+            || future.state() == State::Pending && object.get().log_destroy_pending.get()
     }
 
     fn finalize(object: &Bound<'_, Self>) {

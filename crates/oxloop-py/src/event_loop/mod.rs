@@ -262,7 +262,7 @@ pub fn os_error(what: &str, err: std::io::Error) -> PyErr {
 #[pymethods]
 impl EventLoop {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let driver = Driver::new().map_err(|err| os_error("cannot open epoll", err))?;
         Ok(Self {

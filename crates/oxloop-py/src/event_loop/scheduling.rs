@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::{EventLoop, Job, os_error};
 use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
-use crate::handle::{Arguments, Handle, TimerHandle, context_or_copy};
+use crate::handle::{Arguments, Handle, context_or_copy};
 use crate::stdlib;
 
 /// Positional arguments with `callback` (and `delay`/`when`) given by position or by name.
@@ -30,6 +30,12 @@ fn sort<'a, 'py>(
     first: Option<&str>,
 ) -> PyResult<Call<'a, 'py>> {
     let leading = usize::from(first.is_some());
+    if !args.has_keywords() && args.len() > leading {
+        if let Some(callback) = args.get(leading) {
+            let first = if leading == 1 { args.get(0) } else { None };
+            return Ok(Call { first, callback, rest: leading + 1, context: None });
+        }
+    }
     let (mut named_first, mut named_callback, mut context) = (None, None, None);
     if args.has_keywords() {
         args.keywords(function, |name, value| {
@@ -116,7 +122,7 @@ impl EventLoop {
 
     fn add_timer(slf: &Bound<'_, Self>, when: f64, handle: Handle) -> PyResult<Ref> {
         let py = slf.py();
-        let timer = Bound::new(py, PyClassInitializer::from(handle).add_subclass(TimerHandle))?;
+        let timer = handle.into_timer(py)?;
         let object = Ref::from_borrowed(&timer);
         let key = slf.get().core().add_timer(Deadline::from_secs(when), object);
         timer.as_super().get().set_timer(when, key);
@@ -134,8 +140,7 @@ pub fn call_soon<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyRes
         this.check_thread(py)?;
         EventLoop::check_callback(py, call.callback, "call_soon")?;
     }
-    let handle = Bound::new(py, EventLoop::make_handle(slf, &call, &args)?)?;
-    let handle = Ref::new(handle);
+    let handle = EventLoop::make_handle(slf, &call, &args)?.into_object(py)?;
     this.push(Job::Handle(handle.clone()));
     Ok(handle)
 }
@@ -149,7 +154,7 @@ pub fn call_soon_threadsafe<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py
     if this.debug() {
         EventLoop::check_callback(py, call.callback, "call_soon_threadsafe")?;
     }
-    let handle = Ref::new(Bound::new(py, EventLoop::make_handle(slf, &call, &args)?)?);
+    let handle = EventLoop::make_handle(slf, &call, &args)?.into_object(py)?;
     if this.is_own_thread(py)? {
         // In order with call_soon; a signal handler's call is seen before the loop waits again.
         this.push(Job::Handle(handle.clone()));

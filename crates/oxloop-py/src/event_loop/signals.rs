@@ -269,7 +269,7 @@ impl EventLoop {
             Arguments::collect(py, items.iter())?,
             context_or_copy(py, None)?,
         )?;
-        let handle = Ref::new(Bound::new(py, handle)?);
+        let handle = handle.into_object(py)?;
         let before = this.signals.handlers.borrow_mut().insert(number, handle);
         drop(before);
         let signal = py.import(intern!(py, "signal"))?;

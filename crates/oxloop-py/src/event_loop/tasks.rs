@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use super::EventLoop;
 use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
+use crate::ffi::pool;
 use crate::future::Future;
 use crate::stdlib;
 use crate::task::Task;
@@ -24,7 +25,7 @@ pub fn create_future<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> P
             future.source_traceback().set(Ref::new(stack));
         }
     }
-    Ok(Ref::new(Bound::new(py, future)?))
+    Ok(Ref::new(pool::make(py, future)?))
 }
 
 /// `create_task(coro, *, name=None, context=None)`; from 3.14 on `**kwargs`.

@@ -76,7 +76,7 @@ fn on_ready(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> PyResult<()> 
 /// A handle that runs the callback of `handle` once, and leaves `handle` as it is.
 pub fn repeat(py: Python<'_>, handle: &Ref) -> PyResult<Ref> {
     let copy = handle.bind(py).cast::<Handle>()?.get().duplicate(py)?;
-    Ok(Ref::new(Bound::new(py, copy)?))
+    copy.into_object(py)
 }
 
 /// The number of a descriptor given as an int or an object with `fileno()`.
@@ -222,7 +222,7 @@ impl EventLoop {
             Arguments::collect(py, items.iter())?,
             context_or_copy(py, None)?,
         )?;
-        let handle = Ref::new(Bound::new(py, handle)?);
+        let handle = handle.into_object(py)?;
         Self::watch(slf, number, side, handle.clone())?;
         Ok(handle)
     }

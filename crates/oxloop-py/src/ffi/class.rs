@@ -17,7 +17,7 @@ use super::{Ref, Sent, fastcall};
 /// A class with a finalizer.
 pub trait Finalize: PyTypeInfo {
     /// Whether the finalizer has anything to do; asked on every deallocation, so cheap.
-    fn needs_finalize(&self) -> bool;
+    fn needs_finalize(object: &Bound<'_, Self>) -> bool;
     /// Runs while the object is still whole; it may be resurrected here.
     fn finalize(object: &Bound<'_, Self>);
 }
@@ -71,20 +71,18 @@ pub unsafe fn run_finalizer<T: Finalize>(object: *mut ffi::PyObject) {
 /// # Safety
 /// `object` is a dying instance of `T`; `finalize` is its finalizer, `original` the class's own
 /// deallocator.
-pub unsafe fn run_dealloc<T: Finalize + pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True>>(
+pub unsafe fn run_dealloc<T: Finalize>(
     object: *mut ffi::PyObject,
     finalize: ffi::destructor,
     original: Option<ffi::destructor>,
-) where
-    T: Sync,
-{
+) {
     // SAFETY: attached while deallocating.
     let py = unsafe { Python::assume_attached() };
     // SAFETY: the memory of the instance is intact until `original` runs.
-    let contents: &T = unsafe { fastcall::ffi_borrow(py, &object).cast_unchecked::<T>() }.get();
+    let dying = unsafe { fastcall::ffi_borrow(py, &object).cast_unchecked::<T>() };
     // SAFETY: the type of the instance is alive.
     let own = unsafe { (*ffi::Py_TYPE(object)).tp_finalize } == Some(finalize);
-    if !own || contents.needs_finalize() {
+    if !own || T::needs_finalize(dying) {
         // SAFETY: the count is zero and the object still tracked, as the call wants.
         if unsafe { ffi::PyObject_CallFinalizerFromDealloc(object) } != 0 {
             return;

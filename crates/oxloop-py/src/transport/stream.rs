@@ -637,8 +637,8 @@ impl StreamTransport {
 }
 
 impl Finalize for StreamTransport {
-    fn needs_finalize(&self) -> bool {
-        self.connection.is_open()
+    fn needs_finalize(object: &Bound<'_, Self>) -> bool {
+        object.get().connection.is_open()
     }
 
     /// Nobody closed it: say so, and close the descriptor.

@@ -64,8 +64,8 @@ impl Resume for SocketOperation {
 }
 
 impl Finalize for SocketOperation {
-    fn needs_finalize(&self) -> bool {
-        matches!(self.stage.get(), Stage::Created | Stage::Waiting)
+    fn needs_finalize(object: &Bound<'_, Self>) -> bool {
+        matches!(object.get().stage.get(), Stage::Created | Stage::Waiting)
     }
 
     fn finalize(object: &Bound<'_, Self>) {
@@ -118,10 +118,7 @@ impl SocketOperation {
 
     /// Start or resume the operation; returns the future to wait for, or raises StopIteration.
     #[pyo3(signature = (value, /))]
-    fn send<'py>(
-        slf: &Bound<'py, Self>,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         Self::answer(slf.py(), Self::resume(slf, value))
     }
 
@@ -254,9 +251,10 @@ fn exception_instance<'py>(
             return Err(PyTypeError::new_err("instance exception may not have a separate value"));
         }
         kind.clone()
-    } else if kind.cast::<PyType>().is_ok_and(|class| {
-        class.is_subclass_of::<PyBaseException>().unwrap_or(false)
-    }) {
+    } else if kind
+        .cast::<PyType>()
+        .is_ok_and(|class| class.is_subclass_of::<PyBaseException>().unwrap_or(false))
+    {
         match value {
             None => kind.call0()?,
             Some(value) if value.is_instance(kind)? => value.clone(),

@@ -120,7 +120,11 @@ impl SocketOperation {
     }
 
     /// The checks that asyncio makes before it touches the socket.
-    fn check_socket(py: Python<'_>, home: &Bound<'_, EventLoop>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn check_socket(
+        py: Python<'_>,
+        home: &Bound<'_, EventLoop>,
+        sock: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         static TLS: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
         if !sock.get_type().is(stdlib::socket_class(py)?) {
             // A Python without the ssl module has no such sockets.
@@ -259,12 +263,7 @@ impl SocketOperation {
         } else {
             let view = PyMemoryView::from(data)?.call_method1(intern!(py, "cast"), ("B",))?;
             let total = view.len()?;
-            let rest = view.get_item(PySlice::new(
-                py,
-                done as isize,
-                isize::MAX,
-                1,
-            ))?;
+            let rest = view.get_item(PySlice::new(py, done as isize, isize::MAX, 1))?;
             (call::call_method_one(sock, send, &rest), total)
         };
         let done = done + sent?.extract::<usize>()?;
@@ -272,7 +271,11 @@ impl SocketOperation {
         Ok((done >= total).then(|| none(py)))
     }
 
-    fn connect(&self, sock: &Bound<'_, PyAny>, address: &Bound<'_, PyAny>) -> PyResult<Option<Ref>> {
+    fn connect(
+        &self,
+        sock: &Bound<'_, PyAny>,
+        address: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Ref>> {
         let py = sock.py();
         if self.progress.get() == 0 {
             return match call::call_method_one(sock, intern!(py, "connect"), address) {
@@ -299,8 +302,7 @@ impl SocketOperation {
         let this = slf.get();
         let waiting = this.stage.replace(Stage::Done) == Stage::Waiting;
         let awaited = this.awaited.take();
-        let parts =
-            (this.home.take(), this.sock.take(), this.subject.take(), this.extra.take());
+        let parts = (this.home.take(), this.sock.take(), this.subject.take(), this.extra.take());
         let ended = match &awaited {
             Some(waiter) if waiting => SocketWaiter::end_watch(waiter.bind_as(py)),
             _ => Ok(()),
@@ -321,7 +323,6 @@ impl SocketOperation {
             Err(err) => Sent::Raised(Raised::from_err(py, err)),
         }
     }
-
 }
 
 impl SocketOperation {

@@ -47,8 +47,8 @@ impl SocketWaiter {
                 future.source_traceback().set(Ref::new(stack));
             }
         }
-        let waiter = PyClassInitializer::from(future)
-            .add_subclass(Self { fd, side, watch: Slot::empty() });
+        let waiter =
+            PyClassInitializer::from(future).add_subclass(Self { fd, side, watch: Slot::empty() });
         let waiter = Bound::new(py, waiter)?;
         let handle = Handle::build(
             home,
@@ -107,4 +107,3 @@ impl SocketWaiter {
         self.watch.clear();
     }
 }
-
