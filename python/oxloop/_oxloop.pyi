@@ -18,10 +18,21 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context
 from types import FrameType, GenericAlias, TracebackType
-from typing import Any, Final, Literal, SupportsIndex, TextIO, TypeAlias, TypeVar, final
+from typing import (
+    Any,
+    Final,
+    Literal,
+    Self,
+    SupportsIndex,
+    TextIO,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    final,
+)
 from weakref import WeakSet
 
-from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -76,28 +87,28 @@ class EventLoop:
     # Scheduling
     def call_soon(
         self,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> Handle: ...
     def call_soon_threadsafe(
         self,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> Handle: ...
     def call_later(
         self,
         delay: float,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> TimerHandle: ...
     def call_at(
         self,
         when: float,
-        callback: Callable[[Unpack[_Ts]], object],
-        *args: Unpack[_Ts],
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
         context: Context | None = None,
     ) -> TimerHandle: ...
     def time(self) -> float: ...
@@ -125,27 +136,21 @@ class EventLoop:
     def run_in_executor(
         self,
         executor: Executor | None,
-        func: Callable[[Unpack[_Ts]], _T],
-        *args: Unpack[_Ts],
+        func: Callable[[*_Ts], _T],
+        *args: *_Ts,
     ) -> asyncio.Future[_T]: ...
     # As AbstractEventLoop has it; anything but a ThreadPoolExecutor is refused.
     def set_default_executor(self, executor: Executor) -> None: ...
 
     # Descriptors
-    def add_reader(
-        self, fd: _FileNumber, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
-    ) -> None: ...
+    def add_reader(self, fd: _FileNumber, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def remove_reader(self, fd: _FileNumber) -> bool: ...
-    def add_writer(
-        self, fd: _FileNumber, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
-    ) -> None: ...
+    def add_writer(self, fd: _FileNumber, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None: ...
     def remove_writer(self, fd: _FileNumber) -> bool: ...
 
     # Sockets; each call returns a native coroutine
     def sock_recv(self, sock: socket.socket, n: int) -> _SocketOperation[bytes]: ...
-    def sock_recv_into(
-        self, sock: socket.socket, buf: Buffer
-    ) -> _SocketOperation[int]: ...
+    def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> _SocketOperation[int]: ...
     def sock_recvfrom(
         self, sock: socket.socket, bufsize: int
     ) -> _SocketOperation[tuple[bytes, Any]]: ...
@@ -157,13 +162,11 @@ class EventLoop:
         self, sock: socket.socket, data: Buffer, address: Any
     ) -> _SocketOperation[int]: ...
     def sock_connect(self, sock: socket.socket, address: Any) -> _SocketOperation[None]: ...
-    def sock_accept(
-        self, sock: socket.socket
-    ) -> _SocketOperation[tuple[socket.socket, Any]]: ...
+    def sock_accept(self, sock: socket.socket) -> _SocketOperation[tuple[socket.socket, Any]]: ...
 
     # Signals
     def add_signal_handler(
-        self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]
+        self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts
     ) -> None: ...
     def remove_signal_handler(self, sig: int) -> bool: ...
 
@@ -186,7 +189,7 @@ class EventLoop:
     def _pending_tasks(self) -> list[Task[Any]]: ...
     def _retire_default_executor(self) -> ThreadPoolExecutor | None: ...
     def _run_in_resolver(
-        self, function: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+        self, function: Callable[[*_Ts], _T], *args: *_Ts
     ) -> asyncio.Future[_T]: ...
     def _take_asyncgens(self) -> list[Any]: ...
 
@@ -210,11 +213,11 @@ class EventLoop:
     @property
     def _thread_id(self) -> int | None: ...
     def _add_reader(
-        self, fd: _FileNumber, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
+        self, fd: _FileNumber, callback: Callable[[*_Ts], Any], *args: *_Ts
     ) -> Handle: ...
     def _remove_reader(self, fd: _FileNumber) -> bool: ...
     def _add_writer(
-        self, fd: _FileNumber, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]
+        self, fd: _FileNumber, callback: Callable[[*_Ts], Any], *args: *_Ts
     ) -> Handle: ...
     def _remove_writer(self, fd: _FileNumber) -> bool: ...
     def _asyncgen_firstiter_hook(self, agen: Any) -> None: ...

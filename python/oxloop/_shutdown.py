@@ -85,8 +85,7 @@ class Shutdown:
                 thread.join()
         if expired:
             warnings.warn(
-                "The executor did not finishing joining its threads within "
-                f"{timeout} seconds.",
+                f"The executor did not finishing joining its threads within {timeout} seconds.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -9,7 +9,8 @@ tasks of its loop that are not done, so the native ones come out in the right pl
 that imported `all_tasks` before.
 
 What can still go wrong: a future Python may keep its tasks elsewhere; then `install` finds no set,
-and native tasks are missing from `all_tasks()` until this module learns of it (the tests would say).
+and native tasks are missing from `all_tasks()` until this module learns of it; the tests would
+say so.
 """
 
 from __future__ import annotations

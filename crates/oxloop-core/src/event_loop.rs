@@ -139,7 +139,7 @@ impl<H: Host> EventLoop<H> {
             drained: RefCell::new(Vec::new()),
             iterations_since_poll: Cell::new(0),
             polled_at_ticks: Cell::new(0),
-            poll_forced: Cell::new(false),
+            poll_forced: Cell::new(true),
         }
     }
 
