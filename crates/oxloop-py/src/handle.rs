@@ -185,9 +185,14 @@ impl Handle {
         if this.cancelled.get() {
             return Ok(());
         }
-        // Take out: the callback may cancel this handle, or look at it.
+        // Take out: the callback may cancel this handle, or look at it. In debug mode it keeps a
+        // copy, for the report of a slow callback.
         let Some(function) = this.function.take() else { return Ok(()) };
         let args = this.args.take();
+        if this.debug(slf.py()) {
+            this.function.set(function.clone());
+            drop(this.args.replace(args.duplicate()));
+        }
         let Some(context) = this.context.get() else { return Ok(()) };
         let py = slf.py();
         let outcome = match Entered::enter(context.bind(py)) {

@@ -197,14 +197,6 @@ impl EventLoop {
         }
     }
 
-    /// Whether the caller is the thread that runs the loop, or no thread does.
-    pub fn is_own_thread(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.thread.get() {
-            Some(thread) => Ok(thread == thread_ident(py)?),
-            None => Ok(false),
-        }
-    }
-
     /// Holds a pending task until it is done.
     #[inline]
     pub fn register(&self, task: Ref) -> Token {

@@ -15,12 +15,22 @@ use crate::ffi::Ref;
 use crate::future::Future;
 use crate::stdlib;
 
+/// `asyncio.events`. The functions of the running loop are looked up in it each time: tests and
+/// foreign runtimes replace them.
+fn events(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(intern!(py, "asyncio.events"))
+}
+
+fn set_running_loop(py: Python<'_>, home: &Bound<'_, PyAny>) -> PyResult<()> {
+    events(py)?.call_method1(intern!(py, "_set_running_loop"), (home,)).map(drop)
+}
+
 impl EventLoop {
     fn check_not_running(&self, py: Python<'_>) -> PyResult<()> {
         if self.thread.get().is_some() {
             return Err(PyRuntimeError::new_err("This event loop is already running"));
         }
-        if !stdlib::get_running_loop_or_none(py)?.call0()?.is_none() {
+        if !events(py)?.call_method0(intern!(py, "_get_running_loop"))?.is_none() {
             return Err(PyRuntimeError::new_err(
                 "Cannot run the event loop while another loop is running",
             ));
@@ -54,7 +64,7 @@ impl EventLoop {
         let hooks = Self::install_asyncgen_hooks(slf)?;
         this.thread.set(Some(thread_ident(py)?));
         let outcome = (|| {
-            stdlib::set_running_loop(py)?.call1((slf,))?;
+            set_running_loop(py, slf.as_any())?;
             Self::listen_to_signals(slf)?;
             Self::iterate(slf)
         })();
@@ -62,7 +72,7 @@ impl EventLoop {
         let withdrawn = this.current.withdraw(slf.as_any());
         this.stopping.set(false);
         this.thread.set(None);
-        let restored = stdlib::set_running_loop(py)?.call1((py.None(),)).map(drop);
+        let restored = set_running_loop(py, &py.None().into_bound(py));
         let quiet = Self::stop_listening_to_signals(slf);
         let unhooked = stdlib::set_asyncgen_hooks(py)?.call1(hooks).map(drop);
         let untracked = this.untrack_origins(py, tracking);

@@ -3,8 +3,8 @@
 //! These are the hot methods, written against the C array of arguments. Checks of callbacks are
 //! made in debug mode only, and raise at the call, as asyncio's do.
 
-use oxloop_core::{Deadline, PushError};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use oxloop_core::Deadline;
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -155,17 +155,11 @@ pub fn call_soon_threadsafe<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py
         EventLoop::check_callback(py, call.callback, "call_soon_threadsafe")?;
     }
     let handle = EventLoop::make_handle(slf, &call, &args)?.into_object(py)?;
-    if this.is_own_thread(py)? {
-        // In order with call_soon; a signal handler's call is seen before the loop waits again.
-        this.push(Job::Handle(handle.clone()));
-        this.core().injector.wake().map_err(|err| os_error("cannot wake the event loop", err))?;
-        return Ok(handle);
-    }
-    match this.core().injector.push(handle.bind(py).clone().unbind()) {
-        Ok(()) => Ok(handle),
-        Err(PushError::Closed(_)) => Err(PyRuntimeError::new_err("Event loop is closed")),
-        Err(PushError::Wake(err)) => Err(os_error("cannot wake the event loop", err)),
-    }
+    // The caller holds the GIL, so the queue is nobody else's now, and the order with `call_soon` is
+    // kept. The wake-up is written only if the loop sleeps; a signal handler's is never lost.
+    this.push(Job::Handle(handle.clone()));
+    this.core().injector.wake().map_err(|err| os_error("cannot wake the event loop", err))?;
+    Ok(handle)
 }
 
 /// `call_later(delay, callback, *args, context=None)`
@@ -176,7 +170,8 @@ pub fn call_later<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyRe
     };
     let delay_s = seconds(delay)?;
     let when = EventLoop::now_s(slf)? + delay_s;
-    at(slf, &call, &args, when, "call_later")
+    // asyncio checks the callback in call_at, and says so.
+    at(slf, &call, &args, when)
 }
 
 /// `call_at(when, callback, *args, context=None)`
@@ -186,7 +181,7 @@ pub fn call_at<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResul
         return Err(PyTypeError::new_err("when cannot be None"));
     };
     let when = seconds(when)?;
-    at(slf, &call, &args, when, "call_at")
+    at(slf, &call, &args, when)
 }
 
 fn at<'py>(
@@ -194,14 +189,13 @@ fn at<'py>(
     call: &Call<'_, 'py>,
     args: &Args<'_, 'py>,
     when: f64,
-    function: &str,
 ) -> PyResult<Ref> {
     let py = slf.py();
     let this = slf.get();
     this.check_open()?;
     if this.debug() {
         this.check_thread(py)?;
-        EventLoop::check_callback(py, call.callback, function)?;
+        EventLoop::check_callback(py, call.callback, "call_at")?;
     }
     EventLoop::add_timer(slf, when, EventLoop::make_handle(slf, call, args)?)
 }

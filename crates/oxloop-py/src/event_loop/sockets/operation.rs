@@ -266,9 +266,16 @@ impl SocketOperation {
             let rest = view.get_item(PySlice::new(py, done as isize, isize::MAX, 1))?;
             (call::call_method_one(sock, send, &rest), total)
         };
-        let done = done + sent?.extract::<usize>()?;
-        self.progress.set(done);
-        Ok((done >= total).then(|| none(py)))
+        let more = match &sent {
+            Ok(sent) => done + sent.extract::<usize>()? < total,
+            Err(err) => would_block(py, err),
+        };
+        if more && !data.is_instance_of::<PyMemoryView>() && !data.is_exact_instance_of::<PyBytes>() {
+            // Holds the caller's buffer: until the end it can be changed, not resized.
+            self.subject.set(Ref::new(PyMemoryView::from(data)?));
+        }
+        self.progress.set(done + sent?.extract::<usize>()?);
+        Ok((!more).then(|| none(py)))
     }
 
     fn connect(
