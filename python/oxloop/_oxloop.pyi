@@ -2,7 +2,8 @@
 #
 # The native Future, Task, Handle, TimerHandle and StreamTransport do not derive from asyncio's
 # classes; they answer them as their `__class__`, so that `isinstance` holds. A type checker knows
-# only inheritance, so here they derive. `type(task) is asyncio.Task` is false all the same.
+# only inheritance, so here they derive. At run time `type(task) is asyncio.Task` is false all the
+# same, and so is `isinstance(task, asyncio.Task)` for instances of Python subclasses.
 #
 # `oxloop.EventLoop` (`_loop.py`) adds `asyncio.AbstractEventLoop` and the coroutines to EventLoop,
 # `oxloop.Server` (`_server.py`) adds its coroutines to Server. Of the private names those are

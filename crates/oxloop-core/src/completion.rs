@@ -25,6 +25,9 @@ pub struct Completion<C> {
 pub enum Outcome<C> {
     /// So many bytes are in `Driver::received()` until the driver is called again; 0 is the end.
     Received(io::Result<usize>),
+    /// A datagram of so many bytes is in `Driver::received()` until the driver is called again, and
+    /// who sent it. An error concerns one datagram, sent or received, and not the socket.
+    ReceivedFrom(io::Result<(usize, SockAddr)>),
     /// A PollRead source can be read (or has hung up, or has an error to report).
     Readable,
     /// A PollWrite source can be written (or has hung up, or has an error to report).

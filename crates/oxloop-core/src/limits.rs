@@ -28,6 +28,10 @@ pub const EVENTS_PER_WAIT_MAX: usize = 1024;
 /// Connections accepted from one listener per wake. A flood must not starve those accepted before.
 pub const ACCEPTS_PER_WAKE_MAX: usize = 128;
 
+/// Datagrams taken from one socket per wake, besides the bound in bytes. Small ones that come
+/// without end must not starve the other sources.
+pub const DATAGRAMS_PER_WAKE_MAX: usize = 64;
+
 /// Ticks (`sys::time::ticks`) that the loop may run jobs without looking for I/O: 20 to 100 µs by
 /// the processor's rate.
 pub const POLL_INTERVAL_TICKS: u64 = 100_000;
@@ -47,5 +51,5 @@ const _: () = assert!(WRITE_LOW_WATER_BYTES < WRITE_HIGH_WATER_BYTES);
 // The kernel refuses more than 1024 slices (UIO_MAXIOV) in one call.
 const _: () = assert!(IOVECS_PER_SEND_MAX >= 1 && IOVECS_PER_SEND_MAX <= 1024);
 const _: () = assert!(EVENTS_PER_WAIT_MAX >= 1 && EVENTS_PER_WAIT_MAX <= i32::MAX as usize);
-const _: () = assert!(ACCEPTS_PER_WAKE_MAX >= 1);
+const _: () = assert!(ACCEPTS_PER_WAKE_MAX >= 1 && DATAGRAMS_PER_WAKE_MAX >= 1);
 const _: () = assert!(ITERATIONS_PER_POLL >= 1 && POLL_INTERVAL_TICKS >= 1);

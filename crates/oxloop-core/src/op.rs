@@ -1,7 +1,7 @@
 //! What is asked of a driver.
 //!
 //! An op names its side of a source (read or write); a source has at most one op per side. Recv,
-//! PollRead, PollWrite and Accept stay armed until they are cancelled or replaced; Send is one
+//! RecvFrom, PollRead, PollWrite and Accept stay armed until they are cancelled or replaced; Send is one
 //! send. A Send owns its bytes until its completion, as a kernel that works asynchronously must.
 
 use crate::buf::WriteQueue;
@@ -12,6 +12,8 @@ use crate::completion::Completion;
 pub enum Op<C> {
     /// Receive into the driver's shared buffer, again and again until cancelled.
     Recv,
+    /// Receive datagrams into the driver's shared buffer, one by one until cancelled.
+    RecvFrom,
     /// Say when the descriptor is readable, again and again until cancelled.
     PollRead,
     /// Say when the descriptor is writable, again and again until cancelled.
@@ -26,7 +28,7 @@ impl<C> Op<C> {
     /// The side of the source that this op occupies.
     pub fn side(&self) -> Side {
         match self {
-            Op::Recv | Op::PollRead | Op::Accept => Side::Read,
+            Op::Recv | Op::RecvFrom | Op::PollRead | Op::Accept => Side::Read,
             Op::PollWrite | Op::Send(_) => Side::Write,
         }
     }
@@ -35,7 +37,7 @@ impl<C> Op<C> {
 /// The two directions of a source; each holds at most one op.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Side {
-    /// Recv, PollRead, Accept.
+    /// Recv, RecvFrom, PollRead, Accept.
     Read,
     /// PollWrite, Send.
     Write,

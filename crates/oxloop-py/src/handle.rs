@@ -39,7 +39,7 @@ impl Arguments {
         args: impl ExactSizeIterator<Item = &'a Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
         if args.len() > 3 {
-            return Ok(Self::Tuple(Ref::new(PyTuple::new(py, args.map(|arg| arg.clone()))?)));
+            return Ok(Self::Tuple(Ref::new(PyTuple::new(py, args.cloned())?)));
         }
         let mut inline = [None, None, None];
         for (place, arg) in inline.iter_mut().zip(args) {
@@ -67,9 +67,10 @@ impl Arguments {
 
     fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         match self {
-            Self::Inline(args) => {
-                PyTuple::new(py, args.iter().flatten().map(|arg| arg.bind(py).clone()).collect::<Vec<_>>())
-            }
+            Self::Inline(args) => PyTuple::new(
+                py,
+                args.iter().flatten().map(|arg| arg.bind(py).clone()).collect::<Vec<_>>(),
+            ),
             Self::Tuple(args) => Ok(args.bind(py).cast::<PyTuple>()?.clone()),
         }
     }

@@ -50,9 +50,7 @@ pub fn data_received(
 /// `protocol.eof_received()`; whether the protocol wants to keep its side open.
 pub fn eof_received(protocol: &Bound<'_, PyAny>, context: Option<Ref>) -> PyResult<bool> {
     let py = protocol.py();
-    within(py, context, || {
-        protocol.call_method0(intern!(py, "eof_received"))?.is_truthy()
-    })
+    within(py, context, || protocol.call_method0(intern!(py, "eof_received"))?.is_truthy())
 }
 
 /// `protocol.connection_lost(exc)`

@@ -127,10 +127,7 @@ impl Server {
         }
         if home.get().debug() {
             let report = PyDict::new(py);
-            report.set_item(
-                "message",
-                "Error on transport creation for incoming connection",
-            )?;
+            report.set_item("message", "Error on transport creation for incoming connection")?;
             report.set_item("exception", err.into_value(py))?;
             if let Some(user_protocol) = user_protocol {
                 report.set_item("protocol", user_protocol)?;
@@ -293,10 +290,7 @@ fn handshake_over(future: &Bound<'_, PyAny>) -> PyResult<()> {
         let home = future.call_method0(intern!(py, "get_loop"))?;
         if home.call_method0(intern!(py, "get_debug"))?.is_truthy()? {
             let report = PyDict::new(py);
-            report.set_item(
-                "message",
-                "Error on transport creation for incoming connection",
-            )?;
+            report.set_item("message", "Error on transport creation for incoming connection")?;
             report.set_item("exception", exception)?;
             home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
         }
@@ -464,8 +458,8 @@ impl Server {
         self.on_close.or_none(py)
     }
 
-    #[setter]
-    fn set__on_close(&self, callback: &Bound<'_, PyAny>) {
+    #[setter(_on_close)]
+    fn set_on_close(&self, callback: &Bound<'_, PyAny>) {
         self.on_close.set(Ref::from_borrowed(callback));
     }
 

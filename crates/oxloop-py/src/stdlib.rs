@@ -26,12 +26,9 @@ imported! {
     asyncio_task = "asyncio"."Task";
     asyncio_handle = "asyncio.events"."Handle";
     asyncio_timer_handle = "asyncio.events"."TimerHandle";
-    asyncio_server = "asyncio.base_events"."Server";
     asyncio_transport = "asyncio.transports"."Transport";
-    asyncio_abstract_server = "asyncio.events"."AbstractServer";
     buffered_protocol = "asyncio.protocols"."BufferedProtocol";
     is_coroutine = "asyncio.coroutines"."iscoroutine";
-    is_coroutine_function = "asyncio.coroutines"."iscoroutinefunction";
     is_future = "asyncio.futures"."isfuture";
     future_repr = "asyncio.base_futures"."_future_repr";
     task_repr = "asyncio.base_tasks"."_task_repr";
@@ -39,14 +36,10 @@ imported! {
     task_print_stack = "asyncio.base_tasks"."_task_print_stack";
     extract_stack = "asyncio.format_helpers"."extract_stack";
     format_callback_source = "asyncio.format_helpers"."_format_callback_source";
-    get_function_source = "asyncio.format_helpers"."_get_function_source";
     get_event_loop = "asyncio.events"."get_event_loop";
-    set_running_loop = "asyncio.events"."_set_running_loop";
-    get_running_loop_or_none = "asyncio.events"."_get_running_loop";
     run_until_complete_cb = "asyncio.base_events"."_run_until_complete_cb";
     ensure_future = "asyncio.tasks"."ensure_future";
     wrap_future = "asyncio.futures"."wrap_future";
-    gather = "asyncio.tasks"."gather";
     register_task = "asyncio.tasks"."_register_task";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
@@ -54,12 +47,9 @@ imported! {
     transport_socket = "asyncio.trsock"."TransportSocket";
     ssl_protocol = "asyncio.sslproto"."SSLProtocol";
     socket_class = "socket"."socket";
-    socket_getaddrinfo = "socket"."getaddrinfo";
-    socket_getnameinfo = "socket"."getnameinfo";
     generic_alias = "types"."GenericAlias";
     thread_pool_executor = "concurrent.futures"."ThreadPoolExecutor";
     weak_set = "weakref"."WeakSet";
-    weak_ref = "weakref"."ref";
     get_frame = "sys"."_getframe";
     get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
     set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
@@ -68,7 +58,6 @@ imported! {
     set_wakeup_fd = "signal"."set_wakeup_fd";
     warn = "warnings"."warn";
     main_thread = "threading"."main_thread";
-    current_thread = "threading"."current_thread";
     is_debug_mode = "asyncio.coroutines"."_is_debug_mode";
 }
 

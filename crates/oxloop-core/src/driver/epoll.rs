@@ -30,9 +30,13 @@ use self::wakeup::{EventFdWake, WAKEUP};
 use super::{Driver, Wake};
 use crate::buf::WriteQueue;
 use crate::completion::{Completion, Outcome};
-use crate::limits::{ACCEPTS_PER_WAKE_MAX, EVENTS_PER_WAIT_MAX, READ_BUFFER_BYTES};
+use crate::limits::{
+    ACCEPTS_PER_WAKE_MAX, DATAGRAMS_PER_WAKE_MAX, EVENTS_PER_WAIT_MAX, READ_BUFFER_BYTES,
+    READ_BYTES_PER_WAKE_MAX,
+};
 use crate::op::{Op, Side, Submitted};
 use crate::slab::Token;
+use crate::sys::socket::SockAddr;
 use crate::sys::{epoll, socket};
 
 const READ_EVENTS: u32 = epoll::IN | epoll::HUP | epoll::ERR;
@@ -84,6 +88,8 @@ struct Current {
     read: bool,
     write: bool,
     accepts_left: usize,
+    datagrams_left: usize,
+    datagram_bytes_left: usize,
 }
 
 impl<C> EpollDriver<C> {
@@ -120,6 +126,8 @@ impl<C> EpollDriver<C> {
             read: event.u64 != WAKEUP && bits & READ_EVENTS != 0,
             write: event.u64 != WAKEUP && bits & WRITE_EVENTS != 0,
             accepts_left: ACCEPTS_PER_WAKE_MAX,
+            datagrams_left: DATAGRAMS_PER_WAKE_MAX,
+            datagram_bytes_left: READ_BYTES_PER_WAKE_MAX,
         })
     }
 
@@ -207,6 +215,20 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
                     result => Some(Outcome::Received(result)),
                 }
             }
+            ReadOp::RecvFrom => {
+                let result = registration.recv_from(&mut self.buffer);
+                self.received_bytes = result.as_ref().map_or(0, |(received_bytes, _)| {
+                    current.datagrams_left -= 1;
+                    current.datagram_bytes_left =
+                        current.datagram_bytes_left.saturating_sub(*received_bytes);
+                    current.read = current.datagrams_left > 0 && current.datagram_bytes_left > 0;
+                    *received_bytes
+                });
+                match result {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                    result => Some(Outcome::ReceivedFrom(result)),
+                }
+            }
             ReadOp::Accept => {
                 while current.accepts_left > 0 {
                     current.accepts_left -= 1;
@@ -279,6 +301,7 @@ impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
     fn submit(&mut self, token: Token, op: Op<C>) -> io::Result<Submitted<C>> {
         match op {
             Op::Recv => self.submit_read(token, ReadOp::Recv),
+            Op::RecvFrom => self.submit_read(token, ReadOp::RecvFrom),
             Op::PollRead => self.submit_read(token, ReadOp::Poll),
             Op::Accept => self.submit_read(token, ReadOp::Accept),
             Op::PollWrite => self.submit_write(token, WriteOp::Poll),
@@ -312,6 +335,10 @@ impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
 
     fn try_send_vectored(&mut self, token: Token, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?.send_vectored(slices)
+    }
+
+    fn try_send_to(&mut self, token: Token, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
+        self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?.send_to(bytes, to)
     }
 
     fn try_recv(&mut self, token: Token, buf: &mut [u8]) -> io::Result<usize> {

@@ -23,9 +23,12 @@
 //!    signal. The signal surfaces as `Interrupted`; no other call surfaces it.
 //! 8. **Wakeups.** `wake` ends the wait that is under way or the next one. Nobody sees them
 //!    otherwise.
-//! 9. **Fairness.** Per wait a source gets at most `READ_BYTES_PER_WAKE_MAX` bytes or
-//!    `ACCEPTS_PER_WAKE_MAX` connections, and an error of accept ends its turn.
+//! 9. **Fairness.** Per wait a source gets at most `READ_BYTES_PER_WAKE_MAX` bytes (the last
+//!    datagram may exceed it), `DATAGRAMS_PER_WAKE_MAX` datagrams or `ACCEPTS_PER_WAKE_MAX`
+//!    connections, and an error of accept or of a datagram ends its turn.
 //! 10. **Ends and errors wake both sides** that are armed, whatever they wait for.
+//! 11. **Datagrams whole.** RecvFrom gives one datagram per completion, cut only if it is longer
+//!     than `READ_BUFFER_BYTES`; one of no bytes is a datagram and not an end.
 //!
 //! What the caller promises: one op per side; a token is registered once; `begin_wait`, `block`,
 //! `end_wait` in this order with nothing in between, and only when `has_completions` is false.
@@ -44,6 +47,7 @@ use crate::buf::WriteQueue;
 use crate::completion::Completion;
 use crate::op::{Op, Side, Submitted};
 use crate::slab::Token;
+use crate::sys::socket::SockAddr;
 
 /// Ends a driver's blocking wait from any thread.
 pub trait Wake: Send + Sync {
@@ -72,6 +76,8 @@ pub trait Driver<C: AsRef<[u8]>> {
     fn try_send(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize>;
     /// Sends several slices at once, as one send. `WouldBlock`: none now.
     fn try_send_vectored(&mut self, token: Token, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Sends one datagram to an address at once. `WouldBlock`: not now.
+    fn try_send_to(&mut self, token: Token, bytes: &[u8], to: &SockAddr) -> io::Result<usize>;
     /// Receives into the caller's buffer at once. `WouldBlock`: nothing there.
     fn try_recv(&mut self, token: Token, buf: &mut [u8]) -> io::Result<usize>;
     /// Tells the peer that no more bytes follow.
@@ -87,7 +93,7 @@ pub trait Driver<C: AsRef<[u8]>> {
     fn has_completions(&self) -> bool;
     /// Makes the next completion, or says that there are no more of this wait.
     fn next_completion(&mut self) -> Option<Completion<C>>;
-    /// The bytes of the last `Received`.
+    /// The bytes of the last `Received` or `ReceivedFrom`.
     fn received(&self) -> &[u8];
     /// Closes the driver's own descriptors; every later call that needs them fails. Idempotent.
     fn close(&mut self);

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A socket address as the kernel gave it.
 #[derive(Clone, Copy)]
@@ -83,6 +83,11 @@ impl SockAddr {
         }
     }
 
+    /// The address as a system call wants it: where it begins, and its length in bytes.
+    pub(super) fn as_raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        ((&raw const self.storage).cast(), self.len)
+    }
+
     /// The bytes of the address, family first.
     fn bytes(&self) -> &[u8] {
         let first = (&raw const self.storage).cast::<u8>();
@@ -91,6 +96,46 @@ impl SockAddr {
         unsafe { std::slice::from_raw_parts(first, self.len as usize) }
     }
 }
+
+impl From<SocketAddr> for SockAddr {
+    /// The kernel's form of an internet address.
+    fn from(address: SocketAddr) -> SockAddr {
+        // SAFETY: all zero is a valid `sockaddr_storage`: an address of family AF_UNSPEC.
+        let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        let first = &raw mut storage;
+        let len = match address {
+            SocketAddr::V4(v4) => {
+                // SAFETY: the storage is larger than, and aligned for, every address type, and all
+                // zero is a valid address.
+                let place = unsafe { &mut *first.cast::<libc::sockaddr_in>() };
+                place.sin_family = libc::AF_INET as libc::sa_family_t;
+                place.sin_port = v4.port().to_be();
+                place.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
+                mem::size_of_val(place)
+            }
+            SocketAddr::V6(v6) => {
+                // SAFETY: as above.
+                let place = unsafe { &mut *first.cast::<libc::sockaddr_in6>() };
+                place.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                place.sin6_port = v6.port().to_be();
+                place.sin6_addr.s6_addr = v6.ip().octets();
+                place.sin6_flowinfo = v6.flowinfo().to_be();
+                place.sin6_scope_id = v6.scope_id();
+                mem::size_of_val(place)
+            }
+        };
+        SockAddr { storage, len: len as libc::socklen_t }
+    }
+}
+
+/// Equal when the kernel gave the same bytes.
+impl PartialEq for SockAddr {
+    fn eq(&self, other: &SockAddr) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for SockAddr {}
 
 fn unix_parts(address: &[u8]) -> AddressParts {
     let name = address.get(mem::offset_of!(libc::sockaddr_un, sun_path)..).unwrap_or_default();
@@ -114,7 +159,7 @@ mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsRawFd;
     use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 
     #[test]
     fn internet_addresses() {
@@ -138,7 +183,7 @@ mod tests {
         assert_eq!(unnamed.parts(), AddressParts::Unnamed);
 
         let name = format!("oxloop\0{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let address = UnixAddr::from_abstract_name(name.as_bytes()).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();
         let expected = [b"\0", name.as_bytes()].concat();
         let parts = getsockname(listener.as_raw_fd()).unwrap().parts();
@@ -152,6 +197,21 @@ mod tests {
         assert_eq!(unix_parts(&address(b"/a\0")), unix(b"/a"));
         assert_eq!(unix_parts(&address(&[b'a'; 108])), unix(&[b'a'; 108]));
         assert_eq!(unix_parts(&address(b"")), AddressParts::Unnamed);
+    }
+
+    #[test]
+    fn internet_addresses_are_made_as_they_are_taken_apart() {
+        let made = SockAddr::from("192.0.2.1:258".parse::<SocketAddr>().unwrap());
+        assert_eq!(made.parts(), AddressParts::V4(Ipv4Addr::new(192, 0, 2, 1), 258));
+        let ip: Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let v6 = std::net::SocketAddrV6::new(ip, 258, 0x12345, 7);
+        let made = SockAddr::from(SocketAddr::V6(v6));
+        let expected = AddressParts::V6 { ip, port: 258, flowinfo: 0x12345, scope_id: 7 };
+        assert_eq!(made.parts(), expected);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let own = getsockname(socket.as_raw_fd()).unwrap();
+        assert_eq!(own, SockAddr::from(socket.local_addr().unwrap()));
+        assert_ne!(own, made);
     }
 
     #[test]

@@ -49,6 +49,42 @@ pub fn is_close_on_exec(fd: RawFd) -> io::Result<bool> {
     Ok(syscall!(libc::fcntl(fd, libc::F_GETFD))? & libc::FD_CLOEXEC != 0)
 }
 
+/// What a descriptor refers to, as far as event loops tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A pipe, with a name or without.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A terminal or another character device.
+    CharacterDevice,
+    /// A regular file, a directory, a block device, …: always ready, so of no use to an event loop.
+    Other,
+}
+
+/// What `fd` refers to.
+pub fn kind(fd: RawFd) -> io::Result<Kind> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // `status` is valid for writes of a `stat`.
+    syscall!(libc::fstat(fd, status.as_mut_ptr()))?;
+    // SAFETY: the call succeeded, so the kernel has filled it.
+    let mode = unsafe { status.assume_init() }.st_mode;
+    Ok(match mode & libc::S_IFMT {
+        libc::S_IFIFO => Kind::Pipe,
+        libc::S_IFSOCK => Kind::Socket,
+        libc::S_IFCHR => Kind::CharacterDevice,
+        _ => Kind::Other,
+    })
+}
+
+/// A second, close-on-exec number for what `fd` refers to.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // F_DUPFD_CLOEXEC takes the least number wanted.
+    let copy = syscall!(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0))?;
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Makes `target` refer to what `source` refers to. The number stays; what it was before is closed.
 pub fn duplicate_onto(source: BorrowedFd<'_>, target: &mut OwnedFd) -> io::Result<()> {
     // Both are open, and the caller owns the one whose meaning changes.
@@ -83,5 +119,30 @@ mod tests {
         assert_eq!(write(write_end.as_raw_fd(), b"x").unwrap(), 1);
         assert_eq!(read(other.as_raw_fd(), &mut [0]).unwrap(), 1);
         assert!(is_close_on_exec(other.as_raw_fd()).unwrap());
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let (read_end, write_end) = pipe().unwrap();
+        assert_eq!(kind(read_end.as_raw_fd()).unwrap(), Kind::Pipe);
+        assert_eq!(kind(write_end.as_raw_fd()).unwrap(), Kind::Pipe);
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(kind(socket.as_raw_fd()).unwrap(), Kind::Socket);
+        let device = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(kind(device.as_raw_fd()).unwrap(), Kind::CharacterDevice);
+        let folder = std::fs::File::open(".").unwrap();
+        assert_eq!(kind(folder.as_raw_fd()).unwrap(), Kind::Other);
+        assert_eq!(kind(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_duplicate_outlives_the_original() {
+        let (read_end, write_end) = pipe().unwrap();
+        let copy = duplicate(write_end.as_raw_fd()).unwrap();
+        assert_ne!(copy.as_raw_fd(), write_end.as_raw_fd());
+        assert!(is_close_on_exec(copy.as_raw_fd()).unwrap());
+        drop(write_end);
+        assert_eq!(write(copy.as_raw_fd(), b"x").unwrap(), 1);
+        assert_eq!(read(read_end.as_raw_fd(), &mut [0]).unwrap(), 1);
     }
 }

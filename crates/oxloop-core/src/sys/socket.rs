@@ -33,6 +33,28 @@ pub fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     syscall!(libc::sendmsg(fd, &message, libc::MSG_NOSIGNAL)).map(|n| n as usize)
 }
 
+/// Receives one datagram into `buf`, and who sent it. What has no room in `buf` is lost.
+pub fn recv_from(fd: RawFd, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
+    let mut received_bytes = 0;
+    let sender = SockAddr::fill(|storage, len| {
+        let start = buf.as_mut_ptr().cast();
+        // `buf` is valid for writes of its length, and `storage` of `*len` bytes.
+        let result = syscall!(libc::recvfrom(fd, start, buf.len(), 0, storage, len))?;
+        received_bytes = result as usize;
+        Ok(())
+    })?;
+    Ok((received_bytes, sender))
+}
+
+/// Sends one datagram to an address.
+pub fn send_to(fd: RawFd, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
+    let (address, len) = to.as_raw();
+    let start = bytes.as_ptr().cast();
+    // `bytes` is valid for reads of its length, and `address` of `len` bytes.
+    syscall!(libc::sendto(fd, start, bytes.len(), libc::MSG_NOSIGNAL, address, len))
+        .map(|n| n as usize)
+}
+
 /// Accepts one connection, close-on-exec and non-blocking.
 pub fn accept(fd: RawFd) -> io::Result<(OwnedFd, SockAddr)> {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -145,6 +167,25 @@ mod tests {
         let mut buf = [0; 8];
         assert_eq!(recv(right.as_raw_fd(), &mut buf).unwrap(), 5);
         assert_eq!(&buf[..5], b"abcde");
+    }
+
+    #[test]
+    fn datagrams_know_who_sent_them() {
+        let left = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let right = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = getsockname(right.as_raw_fd()).unwrap();
+        assert_eq!(send_to(left.as_raw_fd(), b"abc", &to).unwrap(), 3);
+        assert_eq!(send_to(left.as_raw_fd(), b"", &to).unwrap(), 0);
+        let mut buf = [0; 8];
+        let (received_bytes, sender) = recv_from(right.as_raw_fd(), &mut buf).unwrap();
+        assert_eq!(&buf[..received_bytes], b"abc");
+        assert_eq!(sender, getsockname(left.as_raw_fd()).unwrap());
+        assert_eq!(recv_from(right.as_raw_fd(), &mut buf).unwrap(), (0, sender));
+
+        let (left, right) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        assert_eq!(send(left.as_raw_fd(), b"x").unwrap(), 1);
+        let (received_bytes, sender) = recv_from(right.as_raw_fd(), &mut buf).unwrap();
+        assert_eq!((received_bytes, sender.parts()), (1, AddressParts::Unnamed));
     }
 
     #[test]

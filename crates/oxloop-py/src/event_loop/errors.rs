@@ -83,7 +83,10 @@ impl EventLoop {
     }
 
     /// Log `context` as an error of the asyncio logger.
-    fn default_exception_handler(slf: &Bound<'_, Self>, context: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn default_exception_handler(
+        slf: &Bound<'_, Self>,
+        context: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let message = match context.get_item("message")? {
             Some(message) if message.is_truthy()? => message.str()?.to_string(),

@@ -122,8 +122,8 @@ impl EventLoop {
         self.default_executor.or_none(py)
     }
 
-    #[setter]
-    fn set__default_executor(&self, executor: Option<&Bound<'_, PyAny>>) {
+    #[setter(_default_executor)]
+    fn replace_default_executor(&self, executor: Option<&Bound<'_, PyAny>>) {
         match executor.filter(|executor| !executor.is_none()) {
             Some(executor) => self.default_executor.set(Ref::from_borrowed(executor)),
             None => self.default_executor.clear(),

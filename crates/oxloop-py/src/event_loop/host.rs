@@ -38,7 +38,12 @@ impl RunningLoop {
     }
 
     #[inline]
-    fn settle(&self, py: Python<'_>, job: &JobName<'_>, outcome: PyResult<()>) -> ControlFlow<PyErr> {
+    fn settle(
+        &self,
+        py: Python<'_>,
+        job: &JobName<'_>,
+        outcome: PyResult<()>,
+    ) -> ControlFlow<PyErr> {
         match outcome {
             Ok(()) => ControlFlow::Continue(()),
             Err(err) => self.settle_error(py, job, err),
@@ -146,8 +151,9 @@ impl Host for RunningLoop {
             }
             Job::Wakeup(task, future) => {
                 let name = JobName::Task(&task);
-                let outcome = self
-                    .timed(py, &name, || Task::wake_plain(task.bind_as::<Task>(py), future.bind(py)));
+                let outcome = self.timed(py, &name, || {
+                    Task::wake_plain(task.bind_as::<Task>(py), future.bind(py))
+                });
                 drop(future);
                 self.settle(py, &name, outcome)
             }
@@ -193,9 +199,8 @@ impl Host for RunningLoop {
         let py = attached(self);
         self.idle();
         let name = JobName::Io(&source.object);
-        let outcome = self.timed(py, &name, || {
-            (source.completed)(source.object.bind(py), completion.outcome)
-        });
+        let outcome = self
+            .timed(py, &name, || (source.completed)(source.object.bind(py), completion.outcome));
         self.settle(py, &name, outcome)
     }
 

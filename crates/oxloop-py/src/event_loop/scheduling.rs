@@ -70,7 +70,9 @@ impl EventLoop {
                 .call_method1(intern!(py, "iscoroutinefunction"), (callback,))?
                 .is_truthy()?;
         if is_coroutine {
-            return Err(PyTypeError::new_err(format!("coroutines cannot be used with {function}()")));
+            return Err(PyTypeError::new_err(format!(
+                "coroutines cannot be used with {function}()"
+            )));
         }
         if !callback.is_callable() {
             return Err(PyTypeError::new_err(format!(
@@ -146,7 +148,10 @@ pub fn call_soon<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyRes
 }
 
 /// `call_soon_threadsafe(callback, *args, context=None)`
-pub fn call_soon_threadsafe<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
+pub fn call_soon_threadsafe<'py>(
+    slf: &Bound<'py, EventLoop>,
+    args: Args<'_, 'py>,
+) -> PyResult<Ref> {
     let py = slf.py();
     let this = slf.get();
     this.check_open()?;

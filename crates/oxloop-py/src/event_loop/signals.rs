@@ -164,7 +164,12 @@ impl EventLoop {
         let last = slf.get().signals.handlers.borrow().is_empty();
         if last && slf.get().thread.get().is_none() {
             if let Err(err) = Self::uninstall_wakeup_fd(slf) {
-                stdlib::log(py, "info", &format!("set_wakeup_fd(-1) failed: {}", err.value(py)), None)?;
+                stdlib::log(
+                    py,
+                    "info",
+                    &format!("set_wakeup_fd(-1) failed: {}", err.value(py)),
+                    None,
+                )?;
             }
         }
         Ok(true)
@@ -185,11 +190,7 @@ impl EventLoop {
 
 /// EINVAL means that the signal cannot be caught.
 fn explain(py: Python<'_>, err: PyErr, number: i32) -> PyErr {
-    let invalid = err
-        .value(py)
-        .getattr("errno")
-        .and_then(|code| code.eq(22))
-        .unwrap_or(false);
+    let invalid = err.value(py).getattr("errno").and_then(|code| code.eq(22)).unwrap_or(false);
     if err.is_instance_of::<PyOSError>(py) && invalid {
         return PyRuntimeError::new_err(format!("sig {number} cannot be caught"));
     }
@@ -226,7 +227,6 @@ fn on_wakeup(object: &Bound<'_, PyAny>, _outcome: Outcome<Chunk>) -> PyResult<()
     call::check_signals(py)
 }
 
-
 /// The handler that Python calls; the wakeup descriptor has told us already.
 #[pyfunction]
 #[pyo3(name = "_signal_noop", signature = (_signum, _frame))]
@@ -251,7 +251,9 @@ impl EventLoop {
         if stdlib::is_coroutine(py)?.call1((callback,))?.is_truthy()?
             || inspect.call_method1("iscoroutinefunction", (callback,))?.is_truthy()?
         {
-            return Err(PyTypeError::new_err("coroutines cannot be used with add_signal_handler()"));
+            return Err(PyTypeError::new_err(
+                "coroutines cannot be used with add_signal_handler()",
+            ));
         }
         let number = Self::check_signal(sig)?;
         this.check_open()?;

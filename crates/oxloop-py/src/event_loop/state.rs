@@ -123,8 +123,8 @@ impl EventLoop {
         self.stopping.get()
     }
 
-    #[setter]
-    fn set__stopping(&self, value: bool) {
+    #[setter(_stopping)]
+    fn set_stopping(&self, value: bool) {
         self.stopping.set(value);
     }
 

@@ -233,11 +233,7 @@ impl EventLoop {
             return Ok(false);
         }
         this.check_process()?;
-        // An object that was closed has no number any more: look it up by what we know.
-        let number = match file_number(fd) {
-            Ok(number) => number,
-            Err(err) => return Err(err),
-        };
+        let number = file_number(fd)?;
         Self::unwatch(slf, number, side)
     }
 }

@@ -104,9 +104,8 @@ pub fn call_method_one<'py>(
     arg: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: all are live objects.
-    let result = unsafe {
-        ffi::PyObject_CallMethodOneArg(object.as_ptr(), name.as_ptr(), arg.as_ptr())
-    };
+    let result =
+        unsafe { ffi::PyObject_CallMethodOneArg(object.as_ptr(), name.as_ptr(), arg.as_ptr()) };
     owned(object.py(), result)
 }
 
@@ -114,26 +113,6 @@ pub fn call_method_one<'py>(
 #[inline]
 pub fn check_signals(py: Python<'_>) -> PyResult<()> {
     py.check_signals()
-}
-
-/// Whether the class of `object` is, or derives from, the class at `base`.
-#[inline]
-pub fn is_instance_exact_or_sub(
-    object: &Bound<'_, PyAny>,
-    base: *mut ffi::PyTypeObject,
-) -> bool {
-    // SAFETY: the type of a live object is a live type, and `base` is a type of this module.
-    unsafe {
-        let class = ffi::Py_TYPE(object.as_ptr());
-        class == base || ffi::PyType_IsSubtype(class, base) != 0
-    }
-}
-
-/// `object`'s count is one: nobody else can see it.
-#[inline]
-pub fn is_unique(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a live object; the GIL is held.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
 /// The bytes of an exact `bytes` object, without a copy.

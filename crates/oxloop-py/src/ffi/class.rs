@@ -81,7 +81,8 @@ pub unsafe fn run_dealloc<T: Finalize>(
     // SAFETY: the memory of the instance is intact until `original` runs.
     let dying = unsafe { fastcall::ffi_borrow(py, &object).cast_unchecked::<T>() };
     // SAFETY: the type of the instance is alive.
-    let own = unsafe { (*ffi::Py_TYPE(object)).tp_finalize } == Some(finalize);
+    let own = unsafe { (*ffi::Py_TYPE(object)).tp_finalize }.map(|slot| slot as usize)
+        == Some(finalize as usize);
     if !own || T::needs_finalize(dying) {
         // SAFETY: the count is zero and the object still tracked, as the call wants.
         if unsafe { ffi::PyObject_CallFinalizerFromDealloc(object) } != 0 {

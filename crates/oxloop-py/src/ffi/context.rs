@@ -31,7 +31,9 @@ impl<'a, 'py> Entered<'a, 'py> {
     #[inline]
     pub fn enter(context: &'a Bound<'py, PyAny>) -> PyResult<Self> {
         if !is_context(context) {
-            return Err(pyo3::exceptions::PyTypeError::new_err("a contextvars.Context is required"));
+            return Err(pyo3::exceptions::PyTypeError::new_err(
+                "a contextvars.Context is required",
+            ));
         }
         // SAFETY: checked to be a context object.
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 {

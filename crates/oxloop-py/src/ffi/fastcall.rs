@@ -25,10 +25,6 @@ pub struct Args<'a, 'py> {
 }
 
 impl<'a, 'py: 'a> Args<'a, 'py> {
-    pub fn py(&self) -> Python<'py> {
-        self.py
-    }
-
     /// How many positional arguments were given.
     #[inline]
     pub fn len(&self) -> usize {
@@ -89,7 +85,8 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
         if (min..=max).contains(&self.positional) {
             return Ok(());
         }
-        let (bound, word) = if self.positional < min { (min, "at least") } else { (max, "at most") };
+        let (bound, word) =
+            if self.positional < min { (min, "at least") } else { (max, "at most") };
         let word = if min == max { "exactly" } else { word };
         Err(PyTypeError::new_err(format!(
             "{function}() takes {word} {bound} positional argument{} ({} given)",
@@ -191,9 +188,7 @@ macro_rules! fast_method {
             names: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
             // SAFETY: reached only through the method descriptor made by `attach`.
-            unsafe {
-                $crate::ffi::fastcall::enter::<$class>(receiver, args, count, names, $body)
-            }
+            unsafe { $crate::ffi::fastcall::enter::<$class>(receiver, args, count, names, $body) }
         }
         $crate::ffi::fastcall::FastMethod { name: $name, trampoline, doc: $doc }
     }};

@@ -39,9 +39,7 @@ const POOLED_OBJECTS_MAX: usize = 256;
 
 impl Pool {
     pub const fn new() -> Self {
-        Self {
-            inner: UnsafeCell::new(Inner { free: Vec::new(), own_offset: 0, base_offset: 0 }),
-        }
+        Self { inner: UnsafeCell::new(Inner { free: Vec::new(), own_offset: 0, base_offset: 0 }) }
     }
 
     #[inline]
@@ -115,9 +113,9 @@ fn measure<T: Pooled>(object: &Bound<'_, T>) {
 
 /// A new instance of a class without a base of ours.
 #[inline]
-pub fn make<T: Pooled>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
+pub fn make<T>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
 where
-    T: Into<PyClassInitializer<T>>,
+    T: Pooled + Into<PyClassInitializer<T>>,
 {
     debug_assert!(!T::HAS_BASE);
     if let Some((object, own, _)) = revive::<T>(py) {
@@ -171,7 +169,8 @@ pub unsafe fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
     // SAFETY: the offsets of the type say where its weak references and dictionary are.
     unsafe {
         let weak_offset = (*class).tp_weaklistoffset;
-        if weak_offset > 0 && !(*object.byte_offset(weak_offset).cast::<*mut ffi::PyObject>()).is_null()
+        if weak_offset > 0
+            && !(*object.byte_offset(weak_offset).cast::<*mut ffi::PyObject>()).is_null()
         {
             ffi::PyObject_ClearWeakRefs(object);
         }
@@ -194,7 +193,8 @@ pub unsafe fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
         }
     }
     // SAFETY: as promised by the caller; a finalized header must not be reused.
-    let reusable = unsafe { class == T::type_object_raw(py) && ffi::PyObject_GC_IsFinalized(object) == 0 };
+    let reusable =
+        unsafe { class == T::type_object_raw(py) && ffi::PyObject_GC_IsFinalized(object) == 0 };
     let kept = reusable
         && T::pool().with(py, |pool| {
             let room = pool.own_offset != 0 && pool.free.len() < POOLED_OBJECTS_MAX;

@@ -67,7 +67,7 @@ pub(super) fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> P
         Outcome::Received(result) => received(transport, &home, result),
         Outcome::Readable => read_into_protocol(transport, &home),
         Outcome::Sent(left, result) => sent(transport, &home, left, result),
-        Outcome::Writable | Outcome::Accepted(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 

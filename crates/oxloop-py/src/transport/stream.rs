@@ -324,9 +324,7 @@ pub fn write<'py>(slf: &Bound<'py, StreamTransport>, args: Args<'_, 'py>) -> PyR
     })?;
     args.expect("write", 0, 1)?;
     let Some(data) = data else {
-        return Err(PyTypeError::new_err(
-            "write() missing 1 required positional argument: 'data'",
-        ));
+        return Err(PyTypeError::new_err("write() missing 1 required positional argument: 'data'"));
     };
     StreamTransport::write_bytes(slf, data)?;
     Ok(none(slf.py()))
@@ -564,8 +562,8 @@ impl StreamTransport {
         self.protocol.or_none(py)
     }
 
-    #[setter]
-    fn set__protocol(&self, protocol: &Bound<'_, PyAny>) {
+    #[setter(_protocol)]
+    fn replace_protocol(&self, protocol: &Bound<'_, PyAny>) {
         self.protocol.set(Ref::from_borrowed(protocol));
     }
 

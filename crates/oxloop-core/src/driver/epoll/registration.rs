@@ -23,6 +23,7 @@ use crate::sys::epoll::{self, Ctl};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ReadOp {
     Recv,
+    RecvFrom,
     Poll,
     Accept,
 }

@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 use super::registration::Registration;
 use crate::buf::WriteQueue;
 use crate::limits::IOVECS_PER_SEND_MAX;
+use crate::sys::socket::SockAddr;
 use crate::sys::{fd, socket};
 
 impl<C> Registration<C> {
@@ -60,6 +61,19 @@ impl<C> Registration<C> {
         });
         self.note_room(&result, asked_bytes);
         result
+    }
+
+    pub(super) fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
+        loop {
+            match socket::recv_from(self.fd, buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    pub(super) fn send_to(&mut self, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
+        self.call(|raw, _| socket::send_to(raw, bytes, to))
     }
 
     fn note_room(&mut self, result: &io::Result<usize>, asked_bytes: usize) {

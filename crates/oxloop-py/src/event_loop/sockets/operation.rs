@@ -270,7 +270,8 @@ impl SocketOperation {
             Ok(sent) => done + sent.extract::<usize>()? < total,
             Err(err) => would_block(py, err),
         };
-        if more && !data.is_instance_of::<PyMemoryView>() && !data.is_exact_instance_of::<PyBytes>() {
+        if more && !data.is_instance_of::<PyMemoryView>() && !data.is_exact_instance_of::<PyBytes>()
+        {
             // Holds the caller's buffer: until the end it can be changed, not resized.
             self.subject.set(Ref::new(PyMemoryView::from(data)?));
         }

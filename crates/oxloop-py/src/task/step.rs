@@ -1,0 +1,175 @@
+//! One step of a task: resume the coroutine once and act on what it did.
+//!
+//! Here a coroutine runs. Between the ready queue and the coroutine there is its context and the
+//! published current task, nothing else.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{Entry, Task};
+use crate::event_loop::EventLoop;
+use crate::ffi::{Entered, Raised, Ref, Sent, call};
+use crate::future::{Future, State};
+use crate::handle::is_fatal;
+use crate::stdlib;
+
+impl Task {
+    /// A step from the ready queue.
+    #[inline]
+    pub fn step_plain(slf: &Bound<'_, Self>, error: Option<Ref>) -> PyResult<()> {
+        Self::step(slf, error, Entry::Plain)
+    }
+
+    /// A wakeup from the ready queue.
+    #[inline]
+    pub fn wake_plain(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::wake(slf, future, Entry::Plain)
+    }
+
+    /// A future that a native task awaited is done: throw its exception, or go on.
+    #[inline]
+    pub(super) fn wake(
+        slf: &Bound<'_, Self>,
+        future: &Bound<'_, PyAny>,
+        entry: Entry,
+    ) -> PyResult<()> {
+        let error = match future.cast::<Future>() {
+            Ok(future) => Future::exception_to_throw(future)?,
+            Err(_) => match future.call_method0(intern!(slf.py(), "result")) {
+                Ok(_) => None,
+                Err(err) => Some(Ref::new(err.into_value(slf.py()).into_bound(slf.py()))),
+            },
+        };
+        Self::step(slf, error, entry)
+    }
+
+    /// One step: resume the coroutine, with `error` thrown into it or None sent, and act on what
+    /// it does.
+    ///
+    /// # Errors
+    /// SystemExit and KeyboardInterrupt of the coroutine, after they were stored in the task.
+    pub(super) fn step(slf: &Bound<'_, Self>, error: Option<Ref>, entry: Entry) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let future = slf.as_super();
+        if future.get().state() != State::Pending {
+            return Err(already_done(slf, error));
+        }
+        let error = if this.must_cancel.get() { this.cancelling_error(slf, error)? } else { error };
+        this.waiter.clear();
+        let Some(coroutine) = this.coroutine.get() else {
+            return Err(PyRuntimeError::new_err("uninitialized Task object"));
+        };
+        let Some(home) = future.get().home().get() else { return Ok(()) };
+
+        let native = future.get().is_native();
+        let context = if entry == Entry::Plain { this.context.get() } else { None };
+        let sent = {
+            let context = context.map(|context| context.into_bound(py));
+            let scope = match &context {
+                Some(context) => Some(Entered::enter(context)?),
+                None => None,
+            };
+            if native {
+                let contents = home.bind_as::<EventLoop>(py).get();
+                contents.current().publish(home.bind(py), slf.as_any())?;
+            } else if entry != Entry::Eager {
+                stdlib::enter_task(py)?.call1((home.bind(py), slf))?;
+            }
+            let sent = resume(coroutine.bind(py), error);
+            if !native && entry != Entry::Eager {
+                stdlib::leave_task(py)?.call1((home.bind(py), slf))?;
+            }
+            if let Some(scope) = scope {
+                scope.exit()?;
+            }
+            sent
+        };
+        match sent {
+            Sent::Yielded(yielded) => this.park(slf, &home, yielded),
+            Sent::Returned(value) => this.finish(slf, &home, value),
+            Sent::Raised(raised) => this.end(slf, &home, raised),
+        }
+    }
+
+    /// The step of a cancelled task throws CancelledError, unless one is on its way already.
+    #[cold]
+    fn cancelling_error(&self, slf: &Bound<'_, Self>, error: Option<Ref>) -> PyResult<Option<Ref>> {
+        let py = slf.py();
+        self.must_cancel.set(false);
+        if let Some(error) = &error {
+            if error.bind(py).is_instance(stdlib::cancelled_error(py)?)? {
+                return Ok(Some(error.clone()));
+            }
+        }
+        Ok(Some(Ref::new(slf.as_super().get().make_cancelled_error(py)?)))
+    }
+
+    /// The coroutine returned.
+    #[inline]
+    fn finish(&self, slf: &Bound<'_, Self>, home: &Ref, value: Ref) -> PyResult<()> {
+        self.unregister(slf, home);
+        if self.must_cancel.replace(false) {
+            let message = slf.as_super().get().cancel_message().get();
+            Future::cancel_with(slf.as_super(), message)?;
+            return Ok(());
+        }
+        Future::resolve(slf.as_super(), value)
+    }
+
+    /// The coroutine raised.
+    #[cold]
+    fn end(&self, slf: &Bound<'_, Self>, home: &Ref, raised: Raised) -> PyResult<()> {
+        let py = slf.py();
+        let exception = raised.0;
+        let bound = exception.bind(py);
+        if bound.is_instance_of::<pyo3::exceptions::PyStopIteration>() {
+            // Raised by an awaitable that is no generator: its value is the result.
+            let value = bound.getattr(intern!(py, "value"))?;
+            return self.finish(slf, home, Ref::new(value));
+        }
+        self.unregister(slf, home);
+        if bound.is_instance(stdlib::cancelled_error(py)?)? {
+            slf.as_super().get().set_cancelled_error(exception.clone());
+            Future::cancel_with(slf.as_super(), None)?;
+            return Ok(());
+        }
+        let err = PyErr::from_value(bound.clone());
+        Future::fail(slf.as_super(), bound)?;
+        if is_fatal(py, &err) { Err(err) } else { Ok(()) }
+    }
+}
+
+/// Sends None into the coroutine, or throws.
+#[inline]
+fn resume(coroutine: &Bound<'_, PyAny>, error: Option<Ref>) -> Sent {
+    let py = coroutine.py();
+    match error {
+        None => {
+            let none = py.None().into_bound(py);
+            call::iter_send(coroutine, &none)
+        }
+        Some(error) => {
+            match call::call_method_one(coroutine, intern!(py, "throw"), error.bind(py)) {
+                Ok(value) => Sent::Yielded(Ref::new(value)),
+                Err(err) => {
+                    let raised = Raised::from_err(py, err);
+                    // A generator's throw has no `am_send`: a return comes as StopIteration.
+                    Sent::Raised(raised)
+                }
+            }
+        }
+    }
+}
+
+#[cold]
+fn already_done(slf: &Bound<'_, Task>, error: Option<Ref>) -> PyErr {
+    let py = slf.py();
+    let task = slf.repr().map_or_else(|_| "?".into(), |text| text.to_string());
+    let error = match error {
+        Some(error) => error.bind(py).repr().map_or_else(|_| "?".into(), |text| text.to_string()),
+        None => "None".into(),
+    };
+    stdlib::invalid_state(py, &format!("__step(): already done: {task}, {error}"))
+}
