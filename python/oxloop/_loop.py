@@ -3,7 +3,8 @@
 The native class implements the loop; here it gains `asyncio.AbstractEventLoop` as a base, so that
 `isinstance` and event loop policies accept it, and a `__dict__`, so that programs may replace
 methods on an instance. The operations that wait for several things in turn are coroutines and live
-in `_connections.py`, `_listening.py`, `_resolver.py` and `_shutdown.py`.
+in `_connections.py`, `_datagrams.py`, `_listening.py`, `_pipes.py`, `_processes.py`,
+`_resolver.py`, `_sendfile.py` and `_shutdown.py`.
 
 Importing this module also makes native tasks visible to `asyncio.all_tasks()`, once per process.
 """
@@ -15,15 +16,28 @@ import os
 
 from . import _oxloop, _visibility
 from ._connections import Connections
+from ._datagrams import Datagrams
 from ._listening import Servers
+from ._pipes import Pipes
+from ._processes import Processes
 from ._resolver import Resolver
+from ._sendfile import Sendfile
 from ._shutdown import Shutdown
 
 __all__ = ["EventLoop"]
 
 
 class EventLoop(
-    Shutdown, Connections, Servers, Resolver, _oxloop.EventLoop, asyncio.AbstractEventLoop
+    Shutdown,
+    Connections,
+    Servers,
+    Datagrams,
+    Sendfile,
+    Pipes,
+    Processes,
+    Resolver,
+    _oxloop.EventLoop,
+    asyncio.AbstractEventLoop,
 ):
     """An event loop for asyncio, implemented in Rust.
 
@@ -32,4 +46,4 @@ class EventLoop(
 
 
 _visibility.install()
-os.register_at_fork(after_in_child=_oxloop._after_fork_in_child)
+os.register_at_fork(after_in_child=_visibility.after_fork_in_child)

@@ -22,6 +22,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from . import _oxloop
+
 _loops: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -53,3 +55,10 @@ def install() -> None:
     for tasks in _task_sets():
         if type(tasks) is weakref.WeakSet:
             tasks.__class__ = TaskSet
+
+
+def after_fork_in_child() -> None:
+    """Every loop made so far is the parent's: let go of what is shared with it."""
+    _oxloop._after_fork_in_child()
+    for loop in list(_loops):
+        loop._disown()

@@ -323,6 +323,31 @@ impl<H: Host> EventLoop<H> {
         self.drained.replace(drained);
     }
 
+    /// In the child of a fork, where the kernel objects are shared with the parent: closes the driver's
+    /// own descriptors first, so that nothing that follows reaches what the parent waits on. Every
+    /// later wait fails. Idempotent.
+    pub fn disown(&self) {
+        if let Ok(mut driver) = self.driver.try_borrow_mut() {
+            driver.close();
+        }
+    }
+
+    /// Timers that are due and have not run, for an iteration that was broken off.
+    pub fn for_each_due<E>(
+        &self,
+        mut visit: impl FnMut(&H::Timer) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.due.try_borrow() {
+            Ok(due) => due.iter().try_for_each(&mut visit),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes the timers that are due and have not run.
+    pub fn take_due(&self) -> VecDeque<H::Timer> {
+        self.due.take()
+    }
+
     /// Closes the loop: other threads are refused, every descriptor is let go of, the driver is
     /// closed. The caller gets all that was left. Idempotent. Not from within a wait.
     pub fn close(&self) -> Leftovers<H> {

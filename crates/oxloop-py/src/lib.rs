@@ -27,7 +27,7 @@ use future::{Future, FutureIter};
 use handle::{Handle, TimerHandle};
 use server::{Listener, Server};
 use task::{Task, TaskStep, TaskWakeup};
-use transport::StreamTransport;
+use transport::{DatagramTransport, ReadPipeTransport, StreamTransport, WritePipeTransport};
 
 /// In the child of a fork: every loop made so far is the parent's.
 #[pyfunction]
@@ -82,6 +82,9 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     install_pool!(py, FutureIter);
     // After the pools: a finalizer runs before the memory is given up.
     install_finalizer!(py, StreamTransport);
+    install_finalizer!(py, DatagramTransport);
+    install_finalizer!(py, ReadPipeTransport);
+    install_finalizer!(py, WritePipeTransport);
     install_finalizer!(py, Future);
     install_finalizer!(py, Task);
     install_resume!(py, FutureIter);
@@ -97,6 +100,9 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TaskStep>()?;
     module.add_class::<TaskWakeup>()?;
     module.add_class::<StreamTransport>()?;
+    module.add_class::<DatagramTransport>()?;
+    module.add_class::<ReadPipeTransport>()?;
+    module.add_class::<WritePipeTransport>()?;
     module.add_class::<Server>()?;
     module.add_class::<Listener>()?;
     module.add_function(wrap_pyfunction!(describe_driver, module)?)?;

@@ -47,6 +47,32 @@ pub fn data_received(
     })
 }
 
+/// `protocol.datagram_received(data, addr)`
+#[inline]
+pub fn datagram_received(
+    protocol: &Bound<'_, PyAny>,
+    context: Option<Ref>,
+    data: &Bound<'_, PyAny>,
+    sender: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = protocol.py();
+    within(py, context, || {
+        protocol.call_method1(intern!(py, "datagram_received"), (data, sender)).map(drop)
+    })
+}
+
+/// `protocol.error_received(exc)`; without a context in the caller's, from inside `sendto`.
+pub fn error_received(
+    protocol: &Bound<'_, PyAny>,
+    context: Option<Ref>,
+    exception: &Bound<'_, pyo3::exceptions::PyBaseException>,
+) -> PyResult<()> {
+    let py = protocol.py();
+    within(py, context, || {
+        call::call_method_one(protocol, intern!(py, "error_received"), exception).map(drop)
+    })
+}
+
 /// `protocol.eof_received()`; whether the protocol wants to keep its side open.
 pub fn eof_received(protocol: &Bound<'_, PyAny>, context: Option<Ref>) -> PyResult<bool> {
     let py = protocol.py();

@@ -368,7 +368,7 @@ impl Server {
                 .core()
                 .add_source(fd, source)
                 .map_err(|err| convert::os_error(py, err))?;
-            home.get().claim(fd, token);
+            home.get().claim(py, fd, token);
             hold(sock)?;
             this.listening.borrow_mut().push((fd, token, Ref::new(listener)));
             let armed = home.get().core().driver.borrow_mut().submit(token, Op::Accept);

@@ -26,7 +26,10 @@ imported! {
     asyncio_task = "asyncio"."Task";
     asyncio_handle = "asyncio.events"."Handle";
     asyncio_timer_handle = "asyncio.events"."TimerHandle";
+    asyncio_datagram_transport = "asyncio.transports"."DatagramTransport";
     asyncio_transport = "asyncio.transports"."Transport";
+    asyncio_read_transport = "asyncio.transports"."ReadTransport";
+    asyncio_write_transport = "asyncio.transports"."WriteTransport";
     buffered_protocol = "asyncio.protocols"."BufferedProtocol";
     is_coroutine = "asyncio.coroutines"."iscoroutine";
     is_future = "asyncio.futures"."isfuture";

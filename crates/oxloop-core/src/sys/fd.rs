@@ -77,6 +77,11 @@ pub fn kind(fd: RawFd) -> io::Result<Kind> {
     })
 }
 
+/// Whether the error says that the other end of a terminal is gone.
+pub fn is_hung_up_terminal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
 /// A second, close-on-exec number for what `fd` refers to.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // F_DUPFD_CLOEXEC takes the least number wanted.

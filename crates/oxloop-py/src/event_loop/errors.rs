@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::EventLoop;
-use crate::ffi::Ref;
+use crate::ffi::{Ref, call};
 use crate::handle::is_fatal;
 use crate::stdlib;
 
@@ -56,7 +56,7 @@ impl EventLoop {
 
 /// `(type, value, traceback)` for the logging module.
 fn exc_info<'py>(py: Python<'py>, exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let traceback = exception.getattr(intern!(py, "__traceback__"))?;
+    let traceback = call::traceback_of(exception).map(|traceback| traceback.into_bound(py));
     Ok((exception.get_type(), exception, traceback).into_pyobject(py)?.into_any())
 }
 

@@ -11,6 +11,7 @@
 //! | `asyncgens.rs`  | asynchronous generators                                     |
 //! | `signals.rs`    | signals                                                     |
 //! | `sockets/`      | `sock_recv`, `sock_connect` and their sisters               |
+//! | `pipes.rs`      | the transports of pipes                                     |
 //! | `watchers.rs`   | `add_reader`, `add_writer`                                  |
 //! | `state.rs`      | debug mode, clock, private attributes that others read      |
 //!
@@ -22,6 +23,7 @@ mod asyncgens;
 mod errors;
 mod executors;
 mod host;
+mod pipes;
 mod run;
 pub mod scheduling;
 mod signals;
@@ -307,6 +309,7 @@ impl EventLoop {
         if let Ok(timers) = self.core.timers.try_borrow() {
             timers.iter().try_for_each(|(_, timer)| timer.traverse(&visit))?;
         }
+        self.core.for_each_due(|timer| timer.traverse(&visit))?;
         if let Ok(ready) = self.core.ready.try_borrow() {
             ready.iter().try_for_each(|job| traverse_job(job, &visit))?;
         }
@@ -324,6 +327,7 @@ impl EventLoop {
             self.signals.take_handlers(),
             self.tasks.borrow_mut().take_all(),
             self.core.timers.borrow_mut().take_all(),
+            self.core.take_due(),
             self.core.ready.borrow_mut().take_all(),
         );
         drop(parts);

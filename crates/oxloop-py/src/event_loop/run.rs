@@ -177,6 +177,9 @@ impl EventLoop {
         if !this.is_foreign_process() {
             Self::forget_signals(slf)?;
         }
+        if this.is_foreign_process() {
+            this.core.disown();
+        }
         this.closed.set(true);
         let kept: Vec<Ref> = this.tasks.borrow_mut().take_all();
         let leftovers = this.core.close();
@@ -194,17 +197,27 @@ impl EventLoop {
         Ok(())
     }
 
+    /// In the child of a fork: let go of what is shared with the parent, touching nothing of it.
+    fn _disown(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.core.disown();
+        Self::forget_wakeup_fd(slf)
+    }
+
     fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         if this.closed.get() || this.is_foreign_process() {
             return Ok(());
         }
+        let Ok(warn) = stdlib::warn(py) else {
+            // The interpreter is going, and the warnings module with it.
+            return Ok(());
+        };
         let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
         let kwargs = PyDict::new(py);
         kwargs.set_item("source", slf)?;
-        stdlib::warn(py)?
-            .call((format!("unclosed event loop {}", slf.repr()?), category), Some(&kwargs))?;
+        warn.call((format!("unclosed event loop {}", slf.repr()?), category), Some(&kwargs))?;
         if this.thread.get().is_none() {
             Self::close(slf)?;
         }

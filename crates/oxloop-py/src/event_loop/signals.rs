@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 
 use oxloop_core::{Driver as _, Op, Outcome, Token};
@@ -77,14 +77,15 @@ impl EventLoop {
         Ok(fd)
     }
 
-    /// Makes our pair the wakeup descriptor; false if somebody else's is in place.
-    fn install_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    /// Makes our pair the wakeup descriptor. One that somebody else set is taken over when handlers
+    /// need it (`insist`), as asyncio does, else it is left in place.
+    fn install_wakeup_fd(slf: &Bound<'_, Self>, insist: bool) -> PyResult<bool> {
         let py = slf.py();
         let fd = Self::wakeup_fd(slf)?;
         let kwargs = PyDict::new(py);
         kwargs.set_item("warn_on_full_buffer", false)?;
         let before = stdlib::set_wakeup_fd(py)?.call((fd,), Some(&kwargs))?.extract::<i32>()?;
-        if before != -1 && before != fd {
+        if before != -1 && before != fd && !insist {
             stdlib::set_wakeup_fd(py)?.call1((before,))?;
             return Ok(false);
         }
@@ -110,7 +111,7 @@ impl EventLoop {
     /// At the start of a run.
     pub(super) fn listen_to_signals(slf: &Bound<'_, Self>) -> PyResult<()> {
         if Self::is_main_thread(slf.py())? {
-            Self::install_wakeup_fd(slf)?;
+            Self::install_wakeup_fd(slf, false)?;
         }
         Ok(())
     }
@@ -142,6 +143,19 @@ impl EventLoop {
         let wakeup = this.signals.wakeup.borrow_mut().take();
         if let Some(wakeup) = wakeup {
             drop(this.core.remove_source(wakeup.token));
+            if this.signals.installed.replace(false) {
+                // Still the process's wakeup descriptor, and only the main thread could change that:
+                // the pair stays open for good, so that no signal is written to a stranger.
+                let _ = (wakeup.reader.into_raw_fd(), wakeup.writer.into_raw_fd());
+            }
+        }
+        Ok(())
+    }
+
+    /// In the child of a fork: signals must not be written into the pair shared with the parent.
+    pub(super) fn forget_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().signals.installed.get() && Self::is_main_thread(slf.py())? {
+            Self::uninstall_wakeup_fd(slf)?;
         }
         Ok(())
     }
@@ -257,7 +271,7 @@ impl EventLoop {
         }
         let number = Self::check_signal(sig)?;
         this.check_open()?;
-        Self::install_wakeup_fd(slf).map_err(|err| {
+        Self::install_wakeup_fd(slf, true).map_err(|err| {
             if err.is_instance_of::<PyValueError>(py) || err.is_instance_of::<PyOSError>(py) {
                 PyRuntimeError::new_err(err.value(py).to_string())
             } else {

@@ -19,6 +19,18 @@ impl EventLoop {
         let py = slf.py();
         let this = slf.get();
         this.debug.set(stdlib::is_debug_mode(py)?.call0()?.is_truthy()?);
+        // Wanted when the loop is collected at exit, when nothing can be imported any more.
+        stdlib::warn(py)?;
+        stdlib::main_thread(py)?;
+        stdlib::set_wakeup_fd(py)?;
+        super::thread_ident(py)?;
+        Self::look_for_overrides(slf)
+    }
+
+    /// Which methods the class of the loop replaces.
+    fn look_for_overrides(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
         let native = py.get_type::<EventLoop>();
         let class = slf.get_type();
         let replaced = |name: &Bound<'_, PyString>| -> PyResult<bool> {
@@ -76,12 +88,21 @@ impl EventLoop {
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         set_attribute(slf.as_any(), name, Some(value))?;
-        Self::note_replaced(slf, name, true)
+        let this = slf.get();
+        match name.to_str()? {
+            "time" => this.own_clock.set(true),
+            "call_soon" => this.overridden.set(true),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
         set_attribute(slf.as_any(), name, None)?;
-        Self::note_replaced(slf, name, false)
+        match name.to_str()? {
+            "time" | "call_soon" => Self::look_for_overrides(slf),
+            _ => Ok(()),
+        }
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -176,22 +197,6 @@ impl EventLoop {
             "'EventLoop' object has no attribute '_selector': oxloop has no Python selector; \
              for virtual time replace loop.time",
         ))
-    }
-}
-
-impl EventLoop {
-    fn note_replaced(
-        slf: &Bound<'_, Self>,
-        name: &Bound<'_, PyString>,
-        replaced: bool,
-    ) -> PyResult<()> {
-        let this = slf.get();
-        match name.to_str()? {
-            "time" => this.own_clock.set(replaced),
-            "call_soon" => this.overridden.set(replaced),
-            _ => {}
-        }
-        Ok(())
     }
 }
 

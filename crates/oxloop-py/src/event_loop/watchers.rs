@@ -104,8 +104,17 @@ pub fn file_number(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
 
 impl EventLoop {
     /// Notes that `token` stands for `fd`, so that nobody else registers the number.
-    pub fn claim(&self, fd: RawFd, token: Token) {
-        self.descriptors.borrow_mut().insert(fd, token);
+    ///
+    /// Callbacks that were registered for the number when it was another file are let go.
+    pub fn claim(&self, py: Python<'_>, fd: RawFd, token: Token) {
+        let former = self.descriptors.borrow_mut().insert(fd, token);
+        let Some(former) = former.filter(|former| *former != token) else { return };
+        let object = self.core.sources.borrow().get(former).map(|source| source.object.clone());
+        let Some(object) = object else { return };
+        if let Ok(stale) = object.bind(py).cast::<Descriptor>() {
+            drop(self.core.remove_source(former));
+            drop((stale.get().reader.take(), stale.get().writer.take()));
+        }
     }
 
     /// Forgets the claim, if it is still this token's.
@@ -161,8 +170,9 @@ impl EventLoop {
                 };
                 let object = Ref::new(Bound::new(py, descriptor)?);
                 let source = Source { object: object.clone(), completed: on_ready };
-                let token = this.core.add_source(fd, source).map_err(kernel_error)?;
-                this.claim(fd, token);
+                let token =
+                    this.core.add_source(fd, source).map_err(|err| kernel_error(py, err))?;
+                this.claim(py, fd, token);
                 (token, object)
             }
         };
@@ -177,7 +187,7 @@ impl EventLoop {
                 this.disclaim(fd, token);
                 drop(this.core.remove_source(token));
             }
-            return Err(kernel_error(err));
+            return Err(kernel_error(py, err));
         }
         let before = descriptor.side(side).replace(Some(handle));
         if let Some(before) = before {
@@ -238,8 +248,8 @@ impl EventLoop {
     }
 }
 
-fn kernel_error(err: std::io::Error) -> PyErr {
-    PyErr::from(err)
+fn kernel_error(py: Python<'_>, err: std::io::Error) -> PyErr {
+    crate::convert::os_error(py, err)
 }
 
 #[pymethods]

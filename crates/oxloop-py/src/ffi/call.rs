@@ -131,6 +131,59 @@ pub fn bytes_of(object: &Ref) -> &[u8] {
     }
 }
 
+/// One more level of native recursion; RecursionError where CPython's own limit is reached.
+#[must_use = "the level is left when this is dropped"]
+pub struct Recursion(std::marker::PhantomData<*const ()>);
+
+impl Recursion {
+    pub fn enter(py: Python<'_>) -> PyResult<Self> {
+        // SAFETY: attached; the text is a C string.
+        match unsafe { ffi::Py_EnterRecursiveCall(c" while starting a task eagerly".as_ptr()) } {
+            0 => Ok(Self(std::marker::PhantomData)),
+            _ => Err(PyErr::fetch(py)),
+        }
+    }
+}
+
+impl Drop for Recursion {
+    fn drop(&mut self) {
+        // SAFETY: entered once by `enter`; not `Send`, so on the same, attached thread.
+        unsafe { ffi::Py_LeaveRecursiveCall() }
+    }
+}
+
+/// Whether the class of `object` is, or derives from, `class`: by the type alone, without asking
+/// `__class__` or `__instancecheck__`, which are the user's code.
+#[inline]
+pub fn has_type(object: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) -> bool {
+    let Ok(class) = class.cast::<pyo3::types::PyType>() else { return false };
+    // SAFETY: two live types.
+    unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class.as_type_ptr()) != 0 }
+}
+
+/// The traceback of an exception object, read from the object itself.
+pub fn traceback_of(exception: &Bound<'_, PyAny>) -> Option<Ref> {
+    if !exception.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+        return None;
+    }
+    // SAFETY: an exception object; returns a new reference or null.
+    unsafe { Ref::from_owned_ptr(ffi::PyException_GetTraceback(exception.as_ptr())) }
+}
+
+/// Puts `traceback` (or none) into an exception object, past any `__setattr__` of its class.
+pub fn set_traceback(exception: &Bound<'_, PyAny>, traceback: Option<&Ref>) -> PyResult<()> {
+    let none = exception.py().None();
+    let traceback = traceback.map_or(none.as_ptr(), Ref::as_ptr);
+    if !exception.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+        return Err(unexplained());
+    }
+    // SAFETY: an exception object, and a traceback or None (anything else is refused).
+    match unsafe { ffi::PyException_SetTraceback(exception.as_ptr(), traceback) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(exception.py())),
+    }
+}
+
 /// A buffer exported by a Python object, contiguous, released on drop.
 ///
 /// While it lives, the exporter cannot be resized (a `bytearray` raises BufferError).

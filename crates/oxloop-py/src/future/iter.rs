@@ -4,7 +4,6 @@
 //! resumed. The interpreter resumes it through `am_send`, so a result needs no StopIteration.
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
@@ -13,7 +12,7 @@ use super::{Future, State, none};
 use crate::ffi::class::Resume;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
-use crate::ffi::{Raised, Ref, Sent, Slot};
+use crate::ffi::{Raised, Ref, Sent, Slot, call};
 use crate::stdlib;
 
 attached_only!(FutureIter);
@@ -131,7 +130,7 @@ impl FutureIter {
         };
         if let Some(tb) = tb {
             if !tb.is_none() {
-                instance.setattr(intern!(py, "__traceback__"), tb)?;
+                call::set_traceback(&instance, Some(&Ref::from_borrowed(tb)))?;
             }
         }
         slf.get().future.clear();

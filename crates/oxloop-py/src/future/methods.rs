@@ -96,11 +96,11 @@ impl Future {
             State::Pending => Err(stdlib::invalid_state(py, "Exception is not set.")),
             State::Finished => {
                 this.log_traceback.set(false);
-                if !this.failed.get() {
-                    return Ok(py.None().into_bound(py));
-                }
-                let err = this.raised(py)?;
-                Ok(err.into_value(py).into_bound(py).into_any())
+                Ok(if this.failed.get() {
+                    this.outcome.or_none(py)
+                } else {
+                    py.None().into_bound(py)
+                })
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::event_loop::EventLoop;
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::pooled;
-use crate::ffi::{Ref, Slot};
+use crate::ffi::{Ref, Slot, call};
 use crate::stdlib;
 pub use callbacks::Callback;
 pub use iter::FutureIter;
@@ -223,11 +223,9 @@ impl Future {
             return Err(PyTypeError::new_err("invalid exception object"));
         }
         let instance = replace_stop_iteration(instance)?;
-        let traceback = instance.getattr(intern!(py, "__traceback__"))?;
-        let old = (
-            this.outcome.replace(Some(Ref::new(instance))),
-            this.traceback.replace((!traceback.is_none()).then(|| Ref::new(traceback))),
-        );
+        let traceback = call::traceback_of(&instance);
+        let old =
+            (this.outcome.replace(Some(Ref::new(instance))), this.traceback.replace(traceback));
         this.failed.set(true);
         this.state.set(State::Finished);
         drop(old);
@@ -271,7 +269,7 @@ impl Future {
                 if this.failed.get() {
                     return Err(this.raised(slf.py())?);
                 }
-                this.outcome.get().ok_or_else(crate::ffi::call::unexplained)
+                this.outcome.get().ok_or_else(call::unexplained)
             }
             State::Cancelled => Err(PyErr::from_value(this.make_cancelled_error(slf.py())?)),
             State::Pending => Err(stdlib::invalid_state(slf.py(), "Result is not set.")),
@@ -297,13 +295,10 @@ impl Future {
 
     /// The stored exception with the traceback it had; later calls do not make it grow.
     fn raised(&self, py: Python<'_>) -> PyResult<PyErr> {
-        let exception = self.outcome.get().ok_or_else(crate::ffi::call::unexplained)?;
+        let exception = self.outcome.get().ok_or_else(call::unexplained)?;
         let exception = exception.into_bound(py);
-        let traceback = match self.traceback.take() {
-            Some(traceback) => traceback.into_bound(py),
-            None => py.None().into_bound(py),
-        };
-        exception.setattr(intern!(py, "__traceback__"), traceback)?;
+        let traceback = self.traceback.take();
+        call::set_traceback(&exception, traceback.as_ref())?;
         Ok(PyErr::from_value(exception))
     }
 

@@ -29,6 +29,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
 use crate::event_loop::{EventLoop, Job};
+use crate::ffi::call::Recursion;
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
@@ -49,12 +50,21 @@ pub struct Task {
     must_cancel: Cell<bool>,
     log_destroy_pending: Cell<bool>,
     cancel_requests: Cell<usize>,
-    /// The place in the list of pending tasks that its native loop holds.
-    registration: Cell<Option<Token>>,
+    /// The place in the list of pending tasks that a native loop holds.
+    registration: Cell<Option<Registration>>,
 }
 
 attached_only!(Task);
 pooled!(Task: Future);
+
+/// Where a task is held while it is pending: the loop, by address, and the place in its list.
+///
+/// The address is only compared, with the loop that the caller has in hand.
+#[derive(Clone, Copy)]
+struct Registration {
+    home: usize,
+    token: Token,
+}
 
 /// How a step is entered.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,6 +133,10 @@ impl Task {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        if let Some(old_home) = slf.as_super().get().home().get() {
+            // A second __init__ starts over.
+            this.unregister(slf, &old_home);
+        }
         slf.as_super().get().start(py, home)?;
         if let Err(err) = ensure_coroutine(coroutine) {
             // A task that never was is not worth a report when it goes.
@@ -164,7 +178,7 @@ impl Task {
         if let Some(home) = future.native_home() {
             let native = home.bind_as::<EventLoop>(slf.py()).get();
             native.check_open()?;
-            self.registration.set(Some(native.register(Ref::from_borrowed(slf))));
+            self.hold_by(slf, &home, native);
             native.push(Job::Step(Ref::from_borrowed(slf)));
             return Ok(());
         }
@@ -178,7 +192,7 @@ impl Task {
         if let Some(home) = slf.as_super().get().native_home() {
             let native = home.bind_as::<EventLoop>(py).get();
             if self.registration.get().is_none() {
-                self.registration.set(Some(native.register(Ref::from_borrowed(slf))));
+                self.hold_by(slf, &home, native);
             }
             return Ok(());
         }
@@ -186,12 +200,24 @@ impl Task {
         Ok(())
     }
 
-    /// The task is done: its loop need not hold it any more.
+    /// The task is done, or begins anew: its loop need not hold it any more.
     #[inline]
     fn unregister(&self, slf: &Bound<'_, Self>, home: &Ref) {
-        if let Some(token) = self.registration.take() {
-            drop(home.bind_as::<EventLoop>(slf.py()).get().unregister(token));
+        let Some(registration) = self.registration.take() else { return };
+        if registration.home != home.as_ptr() as usize {
+            // Initialised anew meanwhile, on another loop: that one's place is not ours to take.
+            self.registration.set(Some(registration));
+            return;
         }
+        if let Ok(native) = home.bind(slf.py()).cast::<EventLoop>() {
+            drop(native.get().unregister(registration.token));
+        }
+    }
+
+    /// Remembers the place in the list of `native`, a loop of ours.
+    fn hold_by(&self, slf: &Bound<'_, Self>, home: &Ref, native: &EventLoop) {
+        let token = native.register(Ref::from_borrowed(slf));
+        self.registration.set(Some(Registration { home: home.as_ptr() as usize, token }));
     }
 
     /// Runs the first step now, inside the caller's (PEP-less, 3.12 `eager_start`).
@@ -199,6 +225,7 @@ impl Task {
         let py = slf.py();
         let Some(context) = self.context.get() else { return Ok(()) };
         let context = context.into_bound(py);
+        let _depth = Recursion::enter(py)?;
         self.register(slf)?;
         let run = || -> PyResult<()> {
             let entered = Entered::enter(&context)?;

@@ -99,7 +99,7 @@ impl Task {
         let py = slf.py();
         self.must_cancel.set(false);
         if let Some(error) = &error {
-            if error.bind(py).is_instance(stdlib::cancelled_error(py)?)? {
+            if call::has_type(error.bind(py), stdlib::cancelled_error(py)?) {
                 return Ok(Some(error.clone()));
             }
         }
@@ -130,13 +130,20 @@ impl Task {
             return self.finish(slf, home, Ref::new(value));
         }
         self.unregister(slf, home);
-        if bound.is_instance(stdlib::cancelled_error(py)?)? {
+        if call::has_type(bound, stdlib::cancelled_error(py)?) {
             slf.as_super().get().set_cancelled_error(exception.clone());
             Future::cancel_with(slf.as_super(), None)?;
             return Ok(());
         }
         let err = PyErr::from_value(bound.clone());
-        Future::fail(slf.as_super(), bound)?;
+        if let Err(refused) = Future::fail(slf.as_super(), bound) {
+            if slf.as_super().get().state() != State::Pending {
+                return Err(refused);
+            }
+            // What cannot be stored ends the task all the same: nobody may wait for ever.
+            let refused = refused.into_value(py).into_bound(py);
+            Future::fail(slf.as_super(), refused.as_any())?;
+        }
         if is_fatal(py, &err) { Err(err) } else { Ok(()) }
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> P
         Outcome::Received(result) => received(transport, &home, result),
         Outcome::Readable => read_into_protocol(transport, &home),
         Outcome::Sent(left, result) => sent(transport, &home, left, result),
+        Outcome::Writable => StreamTransport::has_room(transport),
         _ => Ok(()),
     }
 }
@@ -197,6 +198,9 @@ fn sent(
     };
     if progress.resume {
         StreamTransport::tell_flow(transport, false)?;
+    }
+    if progress.drained {
+        this.sendfile.ready(py)?;
     }
     // The protocol may have written more, or closed, in resume_writing().
     let finished = {

@@ -104,12 +104,12 @@ impl Connection {
         let kwargs = PyDict::new(py);
         kwargs.set_item("fileno", self.fd.get())?;
         let sock = stdlib::socket_class(py)?.call((), Some(&kwargs))?;
-        hold(&sock)?;
         // From here on the socket object is the owner.
         if let Some(owned) = self.native.borrow_mut().take() {
             let _number = owned.into_raw_fd();
         }
         self.socket.set(Ref::from_borrowed(&sock));
+        hold(&sock)?;
         Ok(Some(sock))
     }
 
@@ -118,7 +118,15 @@ impl Connection {
         if let Some(shown) = self.shown.bound(py) {
             return Ok(shown);
         }
-        let Some(sock) = self.socket_object(py)? else { return Ok(py.None().into_bound(py)) };
+        let sock = match self.socket_object(py)? {
+            Some(sock) => sock,
+            None => {
+                // The connection is over: a closed socket, as asyncio would show.
+                let sock = stdlib::socket_class(py)?.call0()?;
+                sock.call_method0(intern!(py, "close"))?;
+                sock
+            }
+        };
         let shown = stdlib::transport_socket(py)?.call1((sock,))?;
         self.shown.set(Ref::from_borrowed(&shown));
         Ok(shown)

@@ -1,18 +1,31 @@
-//! Byte transports: TCP and Unix stream sockets.
+//! Transports: byte streams (TCP, Unix stream sockets), datagrams, pipes.
 //!
 //! | file        | subject                                                             |
 //! |-------------|---------------------------------------------------------------------|
 //! | `stream.rs` | the `StreamTransport` class and its public methods                   |
 //! | `events.rs` | what the driver's completions mean for the protocol                  |
+//! | `datagram/` | the `DatagramTransport` class                                        |
+//! | `sendfile.rs` | what a stream transport lends to `loop.sendfile()`                |
 //! | `fd.rs`     | who owns the descriptor, and the socket object shown to the user     |
+//! | `pipe.rs`   | what both ends of a pipe have in common                              |
+//! | `pipe_read.rs`, `pipe_write.rs` | the two ends                                     |
 //!
 //! The state machine of reading, writing and closing is the core's `Stream`; here its answers
 //! become calls of the protocol, and errors of either side become asyncio's.
 
+mod datagram;
 mod events;
 mod fd;
+mod pipe;
+mod pipe_read;
+mod pipe_write;
+mod sendfile;
 mod stream;
 
+pub use datagram::DatagramTransport;
 pub use fd::{Connection, hold, unhold};
+pub use pipe::PipeEnd;
+pub use pipe_read::ReadPipeTransport;
+pub use pipe_write::WritePipeTransport;
 pub use stream::StreamTransport;
 pub use stream::write;

@@ -17,10 +17,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use oxloop_core::sys::fd::{self, Kind};
 use oxloop_core::{Outcome, ReadMode, Stream, Token};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict};
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::fd::{hold, unhold};
@@ -49,7 +49,7 @@ pub struct PipeEnd {
 }
 
 impl PipeEnd {
-    /// Takes over `pipe`. `shared`: tells whether the loop knows a number already.
+    /// Looks at `pipe` and makes it non-blocking; `watch` says how each kind is watched.
     ///
     /// # Errors
     /// ValueError with `refusal` for what is no pipe, socket or character device; OSError.
@@ -111,7 +111,7 @@ impl PipeEnd {
             drop(self.pipe.take());
             convert::os_error(py, err)
         })?;
-        home.get().claim(self.fd, token);
+        home.get().claim(py, self.fd, token);
         *self.stream.borrow_mut() = Stream::new(token);
         if let Some(pipe) = self.pipe.bound(py) {
             hold(&pipe)?;
@@ -177,7 +177,11 @@ impl PipeEnd {
     }
 
     /// Ends the transport now, dropping what was not written.
-    pub(super) fn force_close(&self, object: &Bound<'_, PyAny>, error: Option<Ref>) -> PyResult<()> {
+    pub(super) fn force_close(
+        &self,
+        object: &Bound<'_, PyAny>,
+        error: Option<Ref>,
+    ) -> PyResult<()> {
         let py = object.py();
         if !self.is_open() || self.is_lost() {
             return Ok(());
@@ -281,7 +285,8 @@ impl PipeEnd {
     }
 
     /// Replaces the pipe object. None: the transport lets the pipe go without closing it.
-    pub(super) fn set_pipe(&self, py: Python<'_>, pipe: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn set_pipe(&self, pipe: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = pipe.py();
         if !pipe.is_none() {
             self.pipe.set(Ref::from_borrowed(pipe));
             return Ok(());
@@ -306,10 +311,9 @@ impl PipeEnd {
             let text = format!("unclosed transport {}", object.repr()?);
             stdlib::warn(py)?.call((text, category), Some(&kwargs)).map(drop)
         };
-        if let Err(err) = warn().and_then(|()| self.release(py)) {
-            err.write_unraisable(py, None);
-            // A warning made an error must not keep the pipe open.
-            if let Err(err) = self.release(py) {
+        // A warning that was made an error must not keep the pipe open.
+        for outcome in [warn(), self.release(py)] {
+            if let Err(err) = outcome {
                 err.write_unraisable(py, None);
             }
         }
@@ -334,7 +338,13 @@ impl PipeEnd {
     }
 
     /// `<Name fd=5 polling …>`, as asyncio writes it.
-    pub(super) fn describe(&self, name: &str, is_polling: bool, room: Option<usize>) -> String {
+    pub(super) fn describe(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        is_polling: bool,
+        buffered_bytes: Option<usize>,
+    ) -> PyResult<String> {
         let mut parts = vec![name.to_owned()];
         if !self.is_open() {
             parts.push("closed".into());
@@ -344,13 +354,13 @@ impl PipeEnd {
         parts.push(format!("fd={}", self.fd));
         if !self.is_open() {
             parts.push("closed".into());
-        } else if Python::attach(|py| self.is_reachable(py)).unwrap_or(false) {
+        } else if self.is_reachable(py)? {
             parts.push(if is_polling { "polling".into() } else { "idle".into() });
-            parts.extend(room.map(|bytes| format!("bufsize={bytes}")));
+            parts.extend(buffered_bytes.map(|bytes| format!("bufsize={bytes}")));
         } else {
             parts.push("open".into());
         }
-        format!("<{}>", parts.join(" "))
+        Ok(format!("<{}>", parts.join(" ")))
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -377,11 +387,6 @@ impl PipeEnd {
         drop((self.protocol.take(), self.context.take(), self.waiter.take()));
         drop((self.extra.take(), self.lost_error.take()));
     }
-}
-
-/// Whether the error is an OSError.
-pub(super) fn is_os_error(py: Python<'_>, err: &PyErr) -> bool {
-    err.is_instance_of::<PyOSError>(py)
 }
 
 fn end_of<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a PipeEnd> {
@@ -439,16 +444,9 @@ fn lose(object: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     let error = end.lost_error.or_none(py);
     let told = match end.protocol.bound(py) {
-        Some(user_protocol) => {
-            protocol::connection_lost(&user_protocol, end.context.get(), &error)
-        }
+        Some(user_protocol) => protocol::connection_lost(&user_protocol, end.context.get(), &error),
         None => Ok(()),
     };
     let let_go = end.release(py);
     told.and(let_go)
-}
-
-/// A log text needs an answer to `exc_info` that is not an exception.
-pub(super) fn no_traceback(py: Python<'_>) -> Bound<'_, PyAny> {
-    PyBool::new(py, false).to_owned().into_any()
 }

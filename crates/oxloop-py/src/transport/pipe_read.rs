@@ -6,8 +6,8 @@
 //! end is gone, so it is not reported.
 //! Source of behaviour: CPython `Lib/asyncio/unix_events.py`.
 
-use oxloop_core::{Outcome, ReadEvent};
-use pyo3::intern;
+use oxloop_core::sys::fd;
+use oxloop_core::{Driver as _, Outcome, ReadEvent};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
@@ -18,9 +18,6 @@ use crate::ffi::Ref;
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
 use crate::{convert, protocol, stdlib};
-
-/// What asyncio says of other files.
-pub const REFUSAL: &str = "Pipe transport is for pipes/sockets only.";
 
 /// The reading end of a pipe. Made by the loop.
 #[pyclass(frozen, weakref, module = "oxloop", name = "ReadPipeTransport")]
@@ -48,7 +45,6 @@ fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> PyResult<()>
     match event {
         ReadEvent::Data(count) => {
             let data = {
-                use oxloop_core::Driver as _;
                 // `bytes` is no object of the collector: nothing else runs while we borrow.
                 let driver = home.get().core().driver.borrow();
                 let received = driver.received();
@@ -63,7 +59,7 @@ fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> PyResult<()>
             end.close(object)
         }
         ReadEvent::Error(err) => {
-            let is_usual = err.raw_os_error() == Some(oxloop_core::sys::fd::EIO);
+            let is_usual = fd::is_hung_up_terminal(&err);
             let err = convert::os_error(py, err);
             end.fail(object, err, "Fatal read error on pipe transport", is_usual)
         }
@@ -140,12 +136,12 @@ impl ReadPipeTransport {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let name = slf.get_type().name()?.to_string();
-        Ok(slf.get().end.describe(slf.py(), &name, slf.get().is_reading(), None))
+        slf.get().end.describe(slf.py(), &name, slf.get().is_reading(), None)
     }
 
     #[getter(__class__)]
     fn asyncio_class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import(intern!(slf.py(), "asyncio"))?.getattr(intern!(slf.py(), "ReadTransport"))
+        Ok(stdlib::asyncio_read_transport(slf.py())?.clone())
     }
 
     #[getter]
@@ -153,8 +149,8 @@ impl ReadPipeTransport {
         self.end.pipe.or_none(py)
     }
 
-    #[setter]
-    fn set__pipe(&self, pipe: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[setter(_pipe)]
+    fn replace_pipe(&self, pipe: &Bound<'_, PyAny>) -> PyResult<()> {
         self.end.set_pipe(pipe)
     }
 

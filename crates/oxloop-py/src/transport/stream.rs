@@ -14,6 +14,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::fd::Connection;
+use super::sendfile::Sendfile;
 use crate::event_loop::{Chunk, EventLoop, Job, Source};
 use crate::ffi::call::{Exported, bytes_of};
 use crate::ffi::class::Finalize;
@@ -38,6 +39,7 @@ pub struct StreamTransport {
     pub(super) lost_error: Slot,
     pub(super) stream: RefCell<Stream<Chunk>>,
     pub(super) connection: Connection,
+    pub(super) sendfile: Sendfile,
     pub(super) buffered: Cell<bool>,
     pub(super) loss_scheduled: Cell<bool>,
     pub(super) writes_after_loss: Cell<u32>,
@@ -74,6 +76,7 @@ impl StreamTransport {
                 lost_error: Slot::empty(),
                 stream: RefCell::new(Stream::new(oxloop_core::Token::from_u64(0))),
                 connection,
+                sendfile: Sendfile::default(),
                 buffered: Cell::new(false),
                 loss_scheduled: Cell::new(false),
                 writes_after_loss: Cell::new(0),
@@ -88,7 +91,7 @@ impl StreamTransport {
             .core()
             .add_source(fd, source)
             .map_err(|err| crate::convert::os_error(py, err))?;
-        home.get().claim(fd, token);
+        home.get().claim(py, fd, token);
         *this.stream.borrow_mut() = Stream::new(token);
         if let Some(server) = this.server.bound(py) {
             server.call_method1(intern!(py, "_attach"), (&transport,))?;
@@ -136,15 +139,19 @@ impl StreamTransport {
     /// Schedules `connection_lost(error)`, once.
     pub(super) fn schedule_loss(slf: &Bound<'_, Self>, error: Option<Ref>) -> PyResult<()> {
         let this = slf.get();
-        if this.loss_scheduled.replace(true) {
+        if this.loss_scheduled.get() {
             return Ok(());
         }
+        let home = this.home(slf.py())?;
+        // On a closed loop nothing would ever run: say so, and let the descriptor go with us.
+        home.get().check_open()?;
+        this.loss_scheduled.set(true);
+        home.get().push(Job::Method(Ref::from_borrowed(slf), super::events::lose));
+        let told = this.sendfile.lost(slf.py(), error.as_ref());
         if let Some(error) = error {
             this.lost_error.set(error);
         }
-        let home = this.home(slf.py())?;
-        home.get().push(Job::Method(Ref::from_borrowed(slf), super::events::lose));
-        Ok(())
+        told
     }
 
     /// Ends the connection at once, dropping what was not sent.
@@ -224,6 +231,7 @@ impl StreamTransport {
         if self.stream.borrow().eof_requested() {
             return Err(PyRuntimeError::new_err("Cannot call write() after write_eof()"));
         }
+        self.sendfile.refuse("write")?;
         if self.is_lost() || !self.connection.is_open() {
             self.drop_write(py)?;
             return Ok(false);
@@ -298,6 +306,29 @@ impl StreamTransport {
     }
 }
 
+/// High and low water in bytes, from what a program gives: numbers of any size, or neither.
+pub(super) fn water_marks(
+    high: Option<&Bound<'_, PyAny>>,
+    low: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(usize, usize)> {
+    let number = |value: Option<&Bound<'_, PyAny>>| match value {
+        Some(value) if !value.is_none() => value.extract::<f64>().map(Some),
+        _ => Ok(None),
+    };
+    let (given_high, given_low) = (number(high)?, number(low)?);
+    let high_water = given_high.unwrap_or_else(|| {
+        given_low.map_or(oxloop_core::limits::WRITE_HIGH_WATER_BYTES as f64, |low| 4.0 * low)
+    });
+    let low_water = given_low.unwrap_or((high_water / 4.0).floor());
+    if !(high_water >= low_water && low_water >= 0.0) {
+        return Err(PyValueError::new_err(format!(
+            "high ({high_water}) must be >= low ({low_water}) must be >= 0"
+        )));
+    }
+    // Saturating: more bytes than there are addresses is simply never.
+    Ok((high_water as usize, low_water as usize))
+}
+
 /// The bytes of `data` in one piece; what is not contiguous is copied first.
 fn contiguous(data: &Bound<'_, PyAny>) -> PyResult<Exported> {
     match Exported::readable(data) {
@@ -339,6 +370,7 @@ impl StreamTransport {
         if this.stream.borrow().eof_requested() {
             return Err(PyRuntimeError::new_err("Cannot call writelines() after write_eof()"));
         }
+        this.sendfile.refuse("writelines")?;
         let mut chunks = Vec::new();
         for item in list_of_data.try_iter()? {
             let item = item?;
@@ -454,19 +486,11 @@ impl StreamTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(
         slf: &Bound<'_, Self>,
-        high: Option<i64>,
-        low: Option<i64>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let high = high.unwrap_or_else(|| {
-            low.map_or(oxloop_core::limits::WRITE_HIGH_WATER_BYTES as i64, |low| 4 * low)
-        });
-        let low = low.unwrap_or(high.div_euclid(4));
-        if !(high >= low && low >= 0) {
-            return Err(PyValueError::new_err(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
-        }
-        let change = slf.get().stream.borrow_mut().set_limits(high as usize, low as usize);
+        let (high, low) = water_marks(high, low)?;
+        let change = slf.get().stream.borrow_mut().set_limits(high, low);
         if change.is_some() { Self::tell_flow(slf, true) } else { Ok(()) }
     }
 
@@ -618,6 +642,7 @@ impl StreamTransport {
         ] {
             slot.traverse(&visit)?;
         }
+        self.sendfile.traverse(&visit)?;
         self.connection.traverse(&visit)
     }
 
@@ -629,6 +654,7 @@ impl StreamTransport {
             self.waiter.take(),
             self.extra.take(),
             self.lost_error.take(),
+            self.sendfile.take_waiter(),
         );
         drop(parts);
     }
