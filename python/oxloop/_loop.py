@@ -27,7 +27,8 @@ from ._shutdown import Shutdown
 __all__ = ["EventLoop"]
 
 
-class EventLoop(
+# typeshed's create_datagram_endpoint still has reuse_address, which Python 3.11 removed.
+class EventLoop(  # type: ignore[misc]
     Shutdown,
     Connections,
     Servers,

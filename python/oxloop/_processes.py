@@ -182,30 +182,36 @@ class ProcessTransport(asyncio.SubprocessTransport):
         process = self._proc
         if process is None or self._returncode is not None:
             return
-        try:
-            if self._pidfd is not None:
-                result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            else:
-                result = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            returncode = process.returncode
-            if returncode is None:
-                returncode = _UNKNOWN_RETURNCODE
-                logger.warning(
-                    "child process pid %d exit status already read:  will report returncode 255"
-                    if self._pidfd is not None
-                    else "Unknown child process pid %d, will report returncode 255",
-                    process.pid,
-                )
-        else:
-            if result is None:
-                return  # Not ended: the reader calls again.
-            is_exit = result.si_code == os.CLD_EXITED
-            returncode = result.si_status if is_exit else -result.si_status
-            if self._loop.get_debug():
-                logger.debug("process %s exited with returncode %s", process.pid, returncode)
+        # Popen may have waited already, and then the number may be another process's.
+        returncode = process.returncode
+        if returncode is None:
+            returncode = self._fetch_status(process.pid)
+        if returncode is None:
+            return  # Not ended: the reader calls again.
+        if self._loop.get_debug():
+            logger.debug("process %s exited with returncode %s", process.pid, returncode)
         self._close_pidfd()
         self._process_exited(returncode)
+
+    def _fetch_status(self, pid: int) -> int | None:
+        """Reap the process; its return code, or None if it has not ended."""
+        ended = os.WEXITED | os.WNOHANG
+        try:
+            if self._pidfd is not None:
+                result = os.waitid(os.P_PIDFD, self._pidfd, ended)
+            else:
+                result = os.waitid(os.P_PID, pid, ended)
+        except ChildProcessError:
+            logger.warning(
+                "child process pid %d exit status already read:  will report returncode 255"
+                if self._pidfd is not None
+                else "Unknown child process pid %d, will report returncode 255",
+                pid,
+            )
+            return _UNKNOWN_RETURNCODE
+        if result is None:
+            return None
+        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
     def _close_pidfd(self) -> None:
         pidfd, self._pidfd = self._pidfd, None

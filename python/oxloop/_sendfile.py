@@ -22,7 +22,7 @@ import socket
 import sys
 from asyncio import constants
 from collections.abc import Awaitable, Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from ._connections import refuse_tls_socket
 
@@ -31,7 +31,7 @@ _CALL_BYTES_MAX = sys.maxsize // 2 + 1
 _BLOCK_BYTES = 16384
 
 # Any: typeshed does not know asyncio's private names.
-_MODES: Any = constants._SendfileMode  # type: ignore[attr-defined]
+_MODES: Any = constants._SendfileMode
 
 
 class Sendfile:
@@ -40,7 +40,7 @@ class Sendfile:
     async def sendfile(
         self: Any,
         transport: asyncio.WriteTransport,
-        file: BinaryIO,
+        file: IO[bytes],
         offset: int = 0,
         count: int | None = None,
         *,
@@ -73,11 +73,11 @@ class Sendfile:
     async def sock_sendfile(
         self: Any,
         sock: socket.socket,
-        file: BinaryIO,
+        file: IO[bytes],
         offset: int = 0,
         count: int | None = None,
         *,
-        fallback: bool = True,
+        fallback: bool | None = True,
     ) -> int:
         """Send `file` through the non-blocking stream socket `sock`; as `sendfile` otherwise."""
         if self.get_debug() and sock.gettimeout() != 0:
@@ -92,7 +92,7 @@ class Sendfile:
         return await self._sock_sendfile_fallback(sock, file, offset, count)  # type: ignore[no-any-return]
 
     async def _sendfile_native(
-        self: Any, transp: Any, file: BinaryIO, offset: int, count: int | None
+        self: Any, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         """By the kernel; nothing is read or written by the transport meanwhile."""
         resume_reading = transp.is_reading()
@@ -104,7 +104,7 @@ class Sendfile:
 
             def number() -> int:
                 # Between the decision to close and the close the number is still there.
-                return -1 if transp.is_closing() else transp._sock_fd  # type: ignore[no-any-return]
+                return -1 if transp.is_closing() else transp._sock_fd
 
             return await _send_by_kernel(number, transp._make_room_waiter, file, offset, count)
         finally:
@@ -113,7 +113,7 @@ class Sendfile:
                 transp.resume_reading()
 
     async def _sock_sendfile_native(
-        self: Any, sock: socket.socket, file: BinaryIO, offset: int, count: int | None
+        self: Any, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         """By the kernel, through a socket of the caller's."""
         return await _send_by_kernel(
@@ -138,7 +138,7 @@ class Sendfile:
                 self.remove_writer(fd)
 
     async def _sendfile_fallback(
-        self: Any, transp: Any, file: BinaryIO, offset: int, count: int | None
+        self: Any, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         """By the transport's `write`, at the speed of the peer."""
         if offset:
@@ -161,7 +161,7 @@ class Sendfile:
             borrowed.give_back()
 
     async def _sock_sendfile_fallback(
-        self: Any, sock: socket.socket, file: BinaryIO, offset: int, count: int | None
+        self: Any, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         """By `sock_sendall`."""
         if offset:
@@ -181,7 +181,7 @@ class Sendfile:
             _seek_behind(file, offset, total_sent)
 
     def _check_sendfile_params(
-        self: Any, sock: socket.socket, file: BinaryIO, offset: int, count: int | None
+        self: Any, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
     ) -> None:
         """TypeError or ValueError for what cannot be sent."""
         if "b" not in getattr(file, "mode", "b"):
@@ -204,7 +204,7 @@ class Sendfile:
 async def _send_by_kernel(
     socket_number: Callable[[], int],
     wait_for_room: Callable[[], Awaitable[None]],
-    file: BinaryIO,
+    file: IO[bytes],
     offset: int,
     count: int | None,
 ) -> int:

@@ -125,15 +125,21 @@ async def test_without_pipes(loop: Loop) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "terminate", "send_signal"])
 async def test_signals(loop: Loop, how: str) -> None:
-    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
+    transport, protocol = await loop.subprocess_exec(Recorder, "cat")
     expected = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}.get(how, signal.SIGUSR1)
-    getattr(process, how)(*[expected][: how == "send_signal"])
-    assert await process.wait() == -expected
-    assert process.returncode == -expected
-    # Wait for the transport's last callback as well.
-    await asyncio.sleep(0)
+    getattr(transport, how)(*[expected][: how == "send_signal"])
+    assert await protocol.lost is None
+    assert transport.get_returncode() == -expected
     with pytest.raises(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
+        getattr(transport, how)(*[expected][: how == "send_signal"])
+    transport.close()
+
+
+async def test_the_status_of_a_killed_process(loop: Loop) -> None:
+    process = await asyncio.create_subprocess_exec("cat", stdin=PIPE)
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL
 
 
 async def test_a_signal_to_a_process_that_has_just_ended(loop: Loop, loop_name: str) -> None:
@@ -247,15 +253,18 @@ async def test_close_kills(loop: Loop) -> None:
 
 async def test_pipes_outlive_the_process(loop: Loop) -> None:
     """A grandchild holds stdout; from 3.14 on wait() does not care."""
-    process = await asyncio.create_subprocess_shell("sleep 1000 & echo $!", stdout=PIPE)
-    assert process.stdout is not None
+    command = "sleep 1000 & echo $!; read line"
+    process = await asyncio.create_subprocess_shell(command, stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None and process.stdout is not None
     grandchild = int(await process.stdout.readline())
     waiting = asyncio.ensure_future(process.wait())
+    await asyncio.sleep(0)
+    process.stdin.write(b"\n")
     if sys.version_info >= (3, 14):
         assert await waiting == 0
     else:
         while process.returncode is None:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
         assert not waiting.done()
     os.kill(grandchild, signal.SIGKILL)
     assert await process.stdout.read() == b""

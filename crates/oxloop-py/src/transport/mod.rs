@@ -2,7 +2,9 @@
 //!
 //! | file        | subject                                                             |
 //! |-------------|---------------------------------------------------------------------|
-//! | `stream.rs` | the `StreamTransport` class and its public methods                   |
+//! | `stream.rs` | the `StreamTransport` class: opening, losing, closing                 |
+//! | `write.rs`  | writing, and flow control                                            |
+//! | `methods.rs` | its other methods and attributes as Python sees them                |
 //! | `events.rs` | what the driver's completions mean for the protocol                  |
 //! | `datagram/` | the `DatagramTransport` class                                        |
 //! | `sendfile.rs` | what a stream transport lends to `loop.sendfile()`                |
@@ -16,11 +18,13 @@
 mod datagram;
 mod events;
 mod fd;
+mod methods;
 mod pipe;
 mod pipe_read;
 mod pipe_write;
 mod sendfile;
 mod stream;
+mod write;
 
 pub use datagram::DatagramTransport;
 pub use fd::{Connection, hold, unhold};
@@ -28,4 +32,4 @@ pub use pipe::PipeEnd;
 pub use pipe_read::ReadPipeTransport;
 pub use pipe_write::WritePipeTransport;
 pub use stream::StreamTransport;
-pub use stream::write;
+pub use write::write;

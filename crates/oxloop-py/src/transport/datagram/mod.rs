@@ -10,6 +10,8 @@
 //! Facts: a datagram transport has no end of stream and survives errors; each datagram stands for
 //! itself. Empty datagrams are sent from Python 3.13 on and were dropped before; from then on each
 //! queued datagram also counts 8 bytes for its header.
+//! Decision: one system call per datagram. A batch (recvmmsg) would take out of the kernel what a
+//! pause or a close in the first callback must leave there.
 //! Law: `connection_lost` is scheduled, never called from inside `sendto()` or `close()`; nothing is
 //! delivered after `pause_reading()` or `close()` have returned.
 //! What can still go wrong: a program that never pauses fills the queue without bound, as the
