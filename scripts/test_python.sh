@@ -29,7 +29,7 @@ step() {
 
 step "pytest-$version" "$python" -m pytest tests --ignore=tests/ecosystem \
     --ignore=tests/conformance --junit-xml="$results/pytest-$version.xml"
-step "conformance-$version" "$python" tests/conformance/run.py \
+step "conformance-$version" "$python" tests/conformance/run.py -j 2 --debug \
     --json "$results/conformance-$version.json"
 if [ "$ecosystem" = --ecosystem ]; then
     step "ecosystem-$version" "$python" -m pytest tests/ecosystem \

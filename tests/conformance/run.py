@@ -1,11 +1,11 @@
 """Run CPython's own asyncio tests on oxloop, for the interpreter that runs this file.
 
-    python tests/conformance/run.py [--json FILE] [-j JOBS]
+    python tests/conformance/run.py [--json FILE] [-j JOBS] [--debug]
 
-Two runs, with the substitutions that run_cpython_tests.py describes: every test of MODULES on
-our loop, then the tests of tasks and futures with our Task and Future in place of the C ones.
-What a run leaves out beyond the exclusions of run_cpython_tests.py stands in `LEFT_OUT`, with
-its reason. A module that this version of Python does not have is named and passed over.
+Two runs, with the substitutions that run_cpython_tests.py describes: every test that it keeps for a
+foreign loop, on our loop; then the tests of tasks and futures with our Task and Future in place of
+the C ones. With --debug the first is made a second time in asyncio's debug mode. Each exclusion and
+its reason stand in run_cpython_tests.py; there are no others.
 
 Exit status 1 for any failure or error. A Python without its own tests (Debian's python3 has
 none) is a skip, loudly.
@@ -27,35 +27,6 @@ RUNNER = Path(__file__).with_name("run_cpython_tests.py")
 
 LOOP = "oxloop:new_event_loop"
 
-MODULES = (
-    "base_events",
-    "buffered_proto",
-    "context",
-    "eager_task_factory",
-    "futures",
-    "futures2",
-    "locks",
-    "pep492",
-    "protocols",
-    "queues",
-    "runners",
-    "server",
-    "sock_lowlevel",
-    "staggered",
-    "streams",
-    "taskgroups",
-    "tasks",
-    "threads",
-    "timeouts",
-    "transports",
-    "waitfor",
-)
-
-# test_events runs apart, since it is cut.
-LEFT_OUT = {
-    "events": ("datagram|pipe|_pty|subprocess", "datagrams, pipes and processes are not built yet"),
-}
-
 SUBSTITUTED = ("futures", "futures2", "tasks")
 
 TOTALS = ("passed", "failed", "errors", "skipped")
@@ -69,12 +40,11 @@ class Run:
     arguments: tuple[str, ...]
 
 
-def runs() -> list[Run]:
+def runs(debug: bool) -> list[Run]:
     """The calls that make up the conformance test."""
-    found = [Run("loop", ("--modules", ",".join(MODULES)))]
-    for module, (pattern, _reason) in LEFT_OUT.items():
-        match = rf"^(?!.*\.test_\w*({pattern})[^.]*$)"
-        found.append(Run(f"loop, {module}", ("--modules", module, "--match", match)))
+    found = [Run("loop", ())]
+    if debug:
+        found.append(Run("loop, debug mode", ("--debug",)))
     substitution = ("--task", "oxloop:Task", "--future", "oxloop:Future")
     found.append(
         Run("Task and Future", ("--modules", ",".join(SUBSTITUTED), *substitution)),
@@ -103,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run CPython's own asyncio tests on oxloop.")
     parser.add_argument("--json", type=Path, help="write totals and results to this file")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="test modules at once")
+    parser.add_argument("--debug", action="store_true", help="also in asyncio's debug mode")
     arguments = parser.parse_args()
 
     total = dict.fromkeys(TOTALS, 0)
@@ -112,7 +83,7 @@ def main() -> int:
         print(f"SKIPPED: Python {version} ({sys.executable}) comes without its own tests")
         total["skipped"] = 1
     else:
-        for run in runs():
+        for run in runs(arguments.debug):
             print(f"-- {run.name}", flush=True)
             results = carry_out(run, arguments.jobs)
             report["runs"][run.name] = results
