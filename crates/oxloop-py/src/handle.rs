@@ -508,16 +508,38 @@ impl TimerHandle {
             return Ok(py.NotImplemented().into_bound(py));
         };
         let (mine, theirs) = (Self::when(slf), Self::when(other));
-        let same = || slf.is(other);
         let answer = match op {
             CompareOp::Lt => mine < theirs,
-            CompareOp::Le => mine < theirs || same(),
+            CompareOp::Le => mine < theirs || Self::same(slf, other)?,
             CompareOp::Gt => mine > theirs,
-            CompareOp::Ge => mine > theirs || same(),
-            CompareOp::Eq => same(),
-            CompareOp::Ne => !same(),
+            CompareOp::Ge => mine > theirs || Self::same(slf, other)?,
+            CompareOp::Eq => Self::same(slf, other)?,
+            CompareOp::Ne => !Self::same(slf, other)?,
         };
         Ok(answer.into_pyobject(py)?.to_owned().into_any())
+    }
+}
+
+impl TimerHandle {
+    /// Same deadline, callback, arguments and state, as asyncio compares; on copies, for the
+    /// comparison is the user's code.
+    fn same(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<bool> {
+        if slf.is(other) {
+            return Ok(true);
+        }
+        let py = slf.py();
+        let (mine, theirs) = (slf.as_super().get(), other.as_super().get());
+        if Self::when(slf) != Self::when(other) || mine.is_cancelled() != theirs.is_cancelled() {
+            return Ok(false);
+        }
+        match (mine.callback(), theirs.callback()) {
+            (Some((function, args)), Some((other_function, other_args))) => {
+                Ok(function.bind(py).eq(other_function.bind(py))?
+                    && args.to_tuple(py)?.eq(other_args.to_tuple(py)?)?)
+            }
+            (None, None) => Ok(true),
+            _ => Ok(false),
+        }
     }
 }
 
