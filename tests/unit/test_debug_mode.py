@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 import threading
 import time
 from typing import Any
@@ -184,11 +185,11 @@ with asyncio.Runner(loop_factory=loops.factory(sys.argv[1]), debug=True) as runn
 
 
 def test_a_coroutine_never_awaited_names_its_origin(loop_name: str) -> None:
-    import conftest  # the folder of the shared modules
+    tests = Path(__file__).parent.parent  # the folder of the shared modules
 
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", NEVER_AWAITED, loop_name],
-        env={**os.environ, "PYTHONPATH": str(conftest.TESTS)},
+        env={**os.environ, "PYTHONPATH": str(tests)},
         capture_output=True,
         text=True,
         timeout=50,
