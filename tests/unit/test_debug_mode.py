@@ -5,9 +5,9 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
