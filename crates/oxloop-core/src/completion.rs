@@ -27,13 +27,16 @@ pub enum Outcome<C> {
     Received(io::Result<usize>),
     /// A datagram of so many bytes is in `Driver::received()` until the driver is called again, and
     /// who sent it. An error concerns one datagram, sent or received, and not the socket.
-    ReceivedFrom(io::Result<(usize, SockAddr)>),
+    ReceivedFrom(io::Result<(usize, Box<SockAddr>)>),
     /// A PollRead source can be read (or has hung up, or has an error to report).
     Readable,
     /// A PollWrite source can be written (or has hung up, or has an error to report).
     Writable,
     /// One accepted connection, non-blocking and close-on-exec, and its peer's address.
-    Accepted(io::Result<(OwnedFd, SockAddr)>),
+    Accepted(io::Result<(OwnedFd, Box<SockAddr>)>),
     /// The bytes of a Send that are left, and how many were sent.
     Sent(WriteQueue<C>, io::Result<usize>),
 }
+
+// One is moved several times for each message: addresses are boxed to keep it small.
+const _: () = assert!(std::mem::size_of::<Outcome<Box<[u8]>>>() <= 80);

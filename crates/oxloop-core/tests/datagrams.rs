@@ -46,7 +46,7 @@ impl World {
         let Outcome::ReceivedFrom(result) = self.driver.next_completion()?.outcome else {
             panic!("expected a datagram")
         };
-        Some(result.map(|(_, sender)| (self.driver.received().to_vec(), sender)))
+        Some(result.map(|(_, sender)| (self.driver.received().to_vec(), *sender)))
     }
 
     /// What one wait brings.

@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Makes the protocol and the transport of one connection.
-    fn welcome(&self, slf: &Bound<'_, Self>, fd: OwnedFd, peer: SockAddr) -> PyResult<()> {
+    fn welcome(&self, slf: &Bound<'_, Self>, fd: OwnedFd, peer: Box<SockAddr>) -> PyResult<()> {
         let py = slf.py();
         let home = self.home(py)?;
         if home.get().is_closed_now() || self.sockets.borrow().is_none() {
@@ -146,7 +146,7 @@ impl Server {
         slf: &Bound<'py, Self>,
         home: &Bound<'py, EventLoop>,
         fd: OwnedFd,
-        peer: SockAddr,
+        peer: Box<SockAddr>,
         connection_context: Ref,
         user_protocol: &mut Option<Bound<'py, PyAny>>,
         transport: &mut Option<Bound<'py, PyAny>>,

@@ -226,7 +226,9 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
                 });
                 match result {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                    result => Some(Outcome::ReceivedFrom(result)),
+                    result => Some(Outcome::ReceivedFrom(
+                        result.map(|(received_bytes, from)| (received_bytes, Box::new(from))),
+                    )),
                 }
             }
             ReadOp::Accept => {
@@ -235,7 +237,7 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
                     match socket::accept(registration.fd) {
                         Ok(accepted) => {
                             current.read = true;
-                            return Some(Outcome::Accepted(Ok(accepted)));
+                            return Some(Outcome::Accepted(Ok((accepted.0, Box::new(accepted.1)))));
                         }
                         Err(error) if socket::is_connection_aborted(&error) => {}
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -39,7 +39,7 @@ pub struct Connection {
 
 impl Connection {
     /// An accepted connection.
-    pub fn accepted(fd: OwnedFd, peer: SockAddr) -> Self {
+    pub fn accepted(fd: OwnedFd, peer: Box<SockAddr>) -> Self {
         Self {
             fd: Cell::new(fd.as_raw_fd()),
             native: RefCell::new(Some(fd)),
@@ -47,7 +47,7 @@ impl Connection {
             shown: Slot::empty(),
             local: Slot::empty(),
             peer: Slot::empty(),
-            peer_address: RefCell::new(Some(Box::new(peer))),
+            peer_address: RefCell::new(Some(peer)),
             local_known: Cell::new(false),
         }
     }

@@ -93,7 +93,7 @@ pub(super) fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> P
 #[inline]
 fn received(
     transport: &Bound<'_, DatagramTransport>,
-    result: io::Result<(usize, SockAddr)>,
+    result: io::Result<(usize, Box<SockAddr>)>,
 ) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
