@@ -223,7 +223,7 @@ impl<H: Host> EventLoop<H> {
             let timeout = if has_jobs || !block {
                 Some(Duration::ZERO)
             } else {
-                let next = self.timers.borrow().next_deadline();
+                let next = self.timers.borrow_mut().next_deadline();
                 next.map(|deadline| Duration::from_nanos(deadline.ns_since(host.now())))
             };
             match self.poll(host, timeout)? {

@@ -1,15 +1,15 @@
 //! Timers by deadline, and by order of insertion among equal deadlines.
 //!
 //! Most timers are timeouts: far in the future and cancelled long before. So insertion and removal
-//! of a far timer must be cheap, and a removed timer must leave nothing behind. This is a heap with
-//! four children per node (shallow, and children share cache lines) that knows where each timer is:
-//! a removed one is taken out of the middle at once. A far timer enters at the end of the heap and
-//! leaves from near it, so both take a few comparisons.
+//! of a far timer must be cheap, and a removed timer must leave nothing behind for long. The values
+//! lie in a slab; a heap with four children per node (shallow, and children share cache lines)
+//! orders their keys. Removing a timer takes its value out of the slab at once and leaves its key in
+//! the heap, where it names nobody any more; keys of the dead are dropped when they come to the top,
+//! and all at once when they are half of the heap. So a removal costs a constant, whatever the order
+//! in which timers go.
 //!
-//! The values lie in the heap itself, which shrinks freely. Keys name places of a slab that hold
-//! the position in the heap. What can still go wrong: places of the slab (12 bytes each) before a
-//! live one cannot be given back, so a burst of which a late timer survives keeps that much until
-//! the timer is gone.
+//! What can still go wrong: places of the slab before a live one cannot be given back, so a burst of
+//! which a late timer survives keeps that much until the timer is gone.
 
 use crate::clock::Deadline;
 use crate::limits::TIMERS_KEPT_MAX;
@@ -20,16 +20,18 @@ pub type TimerKey = Token;
 
 const CHILDREN: usize = 4;
 
-#[derive(Debug)]
-struct Node<T> {
+/// Keys of the dead that may stay in a small heap.
+const DEAD_KEPT_MAX: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
     deadline: Deadline,
     /// Number of the insertion; breaks ties.
     sequence: u64,
     key: TimerKey,
-    value: T,
 }
 
-impl<T> Node<T> {
+impl Node {
     #[inline]
     fn order(&self) -> (Deadline, u64) {
         (self.deadline, self.sequence)
@@ -39,9 +41,8 @@ impl<T> Node<T> {
 /// Pending timers.
 #[derive(Debug)]
 pub struct Timers<T> {
-    heap: Vec<Node<T>>,
-    /// Where each timer is in the heap.
-    positions: Slab<u32>,
+    heap: Vec<Node>,
+    values: Slab<(Deadline, T)>,
     next_sequence: u64,
     /// Shrinking the slab is tried again at so many timers or fewer; halves with every try.
     next_shrink_len: usize,
@@ -49,7 +50,7 @@ pub struct Timers<T> {
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Timers { heap: Vec::new(), positions: Slab::new(), next_sequence: 0, next_shrink_len: 0 }
+        Timers { heap: Vec::new(), values: Slab::new(), next_sequence: 0, next_shrink_len: 0 }
     }
 }
 
@@ -61,129 +62,150 @@ impl<T> Timers<T> {
 
     /// Adds a timer.
     pub fn insert(&mut self, deadline: Deadline, value: T) -> TimerKey {
-        let position = self.heap.len();
-        let key = self.positions.insert(position as u32);
+        let key = self.values.insert((deadline, value));
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.heap.push(Node { deadline, sequence, key, value });
-        self.sift_up(position);
+        self.heap.push(Node { deadline, sequence, key });
+        self.sift_up(self.heap.len() - 1);
         key
     }
 
     /// Takes a timer out before it is due; `None` if it is gone already.
     pub fn remove(&mut self, key: TimerKey) -> Option<T> {
-        let position = *self.positions.get(key)? as usize;
-        Some(self.take_at(position))
+        let (_, value) = self.values.remove(key)?;
+        // The last node has no children: if it is the one, it can go at once.
+        if self.heap.last().is_some_and(|node| node.key == key) {
+            self.heap.pop();
+        }
+        self.drop_the_dead();
+        Some(value)
     }
 
     /// Takes the first timer if its deadline is not after `now`.
     pub fn pop_due(&mut self, now: Deadline) -> Option<T> {
-        (self.heap.first()?.deadline <= now).then(|| self.take_at(0))
+        while self.heap.first()?.deadline <= now {
+            let node = self.take_top();
+            if let Some((_, value)) = self.values.remove(node.key) {
+                self.shrink();
+                return Some(value);
+            }
+        }
+        None
     }
 
     /// The earliest deadline.
     #[inline]
-    pub fn next_deadline(&self) -> Option<Deadline> {
-        self.heap.first().map(|node| node.deadline)
+    pub fn next_deadline(&mut self) -> Option<Deadline> {
+        loop {
+            let node = self.heap.first()?;
+            if self.values.contains(node.key) {
+                return Some(node.deadline);
+            }
+            self.take_top();
+        }
     }
 
     /// The timer of a key, if it is pending.
     pub fn get(&self, key: TimerKey) -> Option<(Deadline, &T)> {
-        let node = &self.heap[*self.positions.get(key)? as usize];
-        Some((node.deadline, &node.value))
+        self.values.get(key).map(|(deadline, value)| (*deadline, value))
     }
 
     /// Number of pending timers.
     #[inline]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.values.len()
     }
 
     /// Whether no timer is pending.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.values.is_empty()
     }
 
     /// Timers for which there is room.
     pub fn capacity(&self) -> usize {
-        self.heap.capacity().max(self.positions.places())
+        self.heap.capacity().max(self.values.places())
     }
 
     /// The pending timers, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (Deadline, &T)> {
-        self.heap.iter().map(|node| (node.deadline, &node.value))
+        self.values.iter().map(|(_, (deadline, value))| (*deadline, value))
     }
 
     /// Takes all timers, in the order in which they would run.
     pub fn take_all(&mut self) -> Vec<T> {
         let mut nodes = std::mem::take(&mut self.heap);
         nodes.sort_unstable_by_key(Node::order);
-        self.positions.take_all();
+        let in_order = nodes.iter().filter_map(|node| self.values.remove(node.key));
+        let taken = in_order.map(|(_, value)| value).collect();
+        self.values.take_all();
         self.next_shrink_len = 0;
-        nodes.into_iter().map(|node| node.value).collect()
+        taken
     }
 
-    fn take_at(&mut self, position: usize) -> T {
-        let node = self.heap.swap_remove(position);
-        self.positions.remove(node.key);
-        if position < self.heap.len() {
-            // The former last node is here now; it may belong further up or further down.
-            self.sift_up(position);
-            self.sift_down(position);
-        }
-        self.shrink();
-        node.value
-    }
-
-    fn set_position(&mut self, position: usize) {
-        let key = self.heap[position].key;
-        *self.positions.get_mut(key).expect("every node has its place") = position as u32;
+    fn take_top(&mut self) -> Node {
+        let node = self.heap.swap_remove(0);
+        self.sift_down(0);
+        node
     }
 
     fn sift_up(&mut self, mut position: usize) {
+        let node = self.heap[position];
         while position > 0 {
             let parent = (position - 1) / CHILDREN;
-            if self.heap[parent].order() <= self.heap[position].order() {
+            if self.heap[parent].order() <= node.order() {
                 break;
             }
-            self.heap.swap(parent, position);
-            self.set_position(position);
+            self.heap[position] = self.heap[parent];
             position = parent;
         }
-        self.set_position(position);
+        self.heap[position] = node;
     }
 
     fn sift_down(&mut self, mut position: usize) {
+        let Some(&node) = self.heap.get(position) else { return };
         loop {
             let first_child = position * CHILDREN + 1;
             let children = first_child..(first_child + CHILDREN).min(self.heap.len());
             let Some(least) = children.min_by_key(|&child| self.heap[child].order()) else {
                 break;
             };
-            if self.heap[position].order() <= self.heap[least].order() {
+            if node.order() <= self.heap[least].order() {
                 break;
             }
-            self.heap.swap(position, least);
-            self.set_position(position);
+            self.heap[position] = self.heap[least];
             position = least;
         }
-        self.set_position(position);
+        self.heap[position] = node;
+    }
+
+    /// Drops the keys of the dead once they are half of the heap, and gives memory back.
+    fn drop_the_dead(&mut self) {
+        let dead = self.heap.len() - self.values.len();
+        if dead > DEAD_KEPT_MAX && dead > self.values.len() {
+            let values = &self.values;
+            self.heap.retain(|node| values.contains(node.key));
+            // From the last node that has children up to the top.
+            for position in (0..self.heap.len().div_ceil(CHILDREN)).rev() {
+                self.sift_down(position);
+            }
+        }
+        self.shrink();
     }
 
     /// Gives memory back after a burst. The heap is cut to twice what is live, so that the next cut
     /// is as many removals away. A pass over the slab may find a live place at its end and gain
     /// nothing, so the next is made only when half of the timers are gone.
     fn shrink(&mut self) {
-        let len = self.heap.len();
-        if self.heap.capacity() > TIMERS_KEPT_MAX && self.heap.capacity() / 4 > len {
-            self.heap.shrink_to(len * 2);
+        let len = self.values.len();
+        if self.heap.capacity() > TIMERS_KEPT_MAX && self.heap.capacity() / 4 > self.heap.len() {
+            self.heap.shrink_to(self.heap.len() * 2);
         }
-        let places = self.positions.places();
+        let places = self.values.places();
         if places <= TIMERS_KEPT_MAX || len > places / 4 {
             self.next_shrink_len = places / 4;
         } else if len <= self.next_shrink_len {
-            self.positions.shrink();
+            self.values.shrink();
             self.next_shrink_len = len / 2;
         }
     }

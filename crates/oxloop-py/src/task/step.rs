@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{Entry, Task};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Job};
 use crate::ffi::{Entered, Raised, Ref, Sent, call};
 use crate::future::{Future, State};
 use crate::handle::is_fatal;
@@ -87,6 +87,11 @@ impl Task {
             sent
         };
         match sent {
+            Sent::Yielded(yielded) if native && yielded.bind(py).is_none() => {
+                // A bare yield: to the end of the queue, without further ado.
+                home.bind_as::<EventLoop>(py).get().push(Job::Step(Ref::from_borrowed(slf)));
+                Ok(())
+            }
             Sent::Yielded(yielded) => this.park(slf, &home, yielded),
             Sent::Returned(value) => this.finish(slf, &home, value),
             Sent::Raised(raised) => this.end(slf, &home, raised),
