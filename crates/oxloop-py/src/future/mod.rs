@@ -47,23 +47,26 @@ pub enum State {
 
 /// A `Future` of asyncio, native.
 #[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Future")]
+#[repr(C)]
 pub struct Future {
-    state: Cell<State>,
-    blocking: Cell<bool>,
-    log_traceback: Cell<bool>,
-    /// Finished with an exception: `outcome` is the exception.
-    failed: Cell<bool>,
-    is_task: bool,
-    /// The loop is an `EventLoop` of ours whose `call_soon` nobody replaced.
-    native: Cell<bool>,
-    home: Slot,
-    outcome: Slot,
-    first: Cell<Option<Callback>>,
+    // What a step of a waiting task does not look at.
     rest: RefCell<Vec<Callback>>,
     cancel_message: Slot,
     cancelled_error: Slot,
     traceback: Slot,
     source_traceback: Slot,
+    first: Cell<Option<Callback>>,
+    outcome: Slot,
+    // What it does: kept together, next to the fields of a task, which follow in memory.
+    home: Slot,
+    state: Cell<State>,
+    /// The loop is an `EventLoop` of ours whose `call_soon` nobody replaced.
+    native: Cell<bool>,
+    blocking: Cell<bool>,
+    log_traceback: Cell<bool>,
+    /// Finished with an exception: `outcome` is the exception.
+    failed: Cell<bool>,
+    is_task: bool,
 }
 
 attached_only!(Future);

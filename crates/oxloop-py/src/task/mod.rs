@@ -41,14 +41,17 @@ pub use methods::del;
 
 /// A `Task` of asyncio, native.
 #[pyclass(frozen, extends = Future, subclass, module = "oxloop", name = "Task")]
+#[repr(C)]
 pub struct Task {
-    coroutine: Slot,
-    context: Slot,
-    /// What the task awaits: never empty while it is parked.
-    waiter: Slot,
-    name: Slot,
+    // In the order in which a step looks at them.
     must_cancel: Cell<bool>,
     log_destroy_pending: Cell<bool>,
+    /// What the task awaits: never empty while it is parked.
+    waiter: Slot,
+    coroutine: Slot,
+    context: Slot,
+    // The rest.
+    name: Slot,
     cancel_requests: Cell<usize>,
     /// The place in the list of pending tasks that a native loop holds.
     registration: Cell<Option<Registration>>,
