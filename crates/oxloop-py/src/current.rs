@@ -42,6 +42,8 @@ fn registry(py: Python<'_>) -> PyResult<&Registry> {
 #[derive(Default)]
 pub struct CurrentTask {
     published: Slot,
+    /// asyncio's dict of current tasks, where the running Python has one.
+    dict: Slot,
     /// Tasks step within tasks only by eager start; a loop that is not running publishes nothing.
     depth: Cell<u32>,
 }
@@ -53,13 +55,24 @@ impl CurrentTask {
         if self.published.holds(task) {
             return Ok(());
         }
-        let py = task.py();
-        match registry(py)? {
-            Registry::Dict(dict) => dict.bind(py).set_item(home, task)?,
-            Registry::Swap(swap) => drop(swap.bind(py).call1((home, task))?),
+        match self.dict.get() {
+            Some(dict) => dict.bind_as::<PyDict>(task.py()).set_item(home, task)?,
+            None => self.publish_first(home, task)?,
         }
         self.published.set(Ref::from_borrowed(task));
         Ok(())
+    }
+
+    /// The first time, and always where there is no dict.
+    fn publish_first(&self, home: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = task.py();
+        match registry(py)? {
+            Registry::Dict(dict) => {
+                self.dict.set(Ref::from_borrowed(dict.bind(py)));
+                dict.bind(py).set_item(home, task)
+            }
+            Registry::Swap(swap) => swap.bind(py).call1((home, task)).map(drop),
+        }
     }
 
     /// No task is current any more.

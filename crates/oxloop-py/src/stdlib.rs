@@ -59,6 +59,10 @@ imported! {
     get_origin_tracking_depth = "sys"."get_coroutine_origin_tracking_depth";
     set_origin_tracking_depth = "sys"."set_coroutine_origin_tracking_depth";
     set_wakeup_fd = "signal"."set_wakeup_fd";
+    set_signal = "signal"."signal";
+    sigint = "signal"."SIGINT";
+    sig_dfl = "signal"."SIG_DFL";
+    default_int_handler = "signal"."default_int_handler";
     warn = "warnings"."warn";
     main_thread = "threading"."main_thread";
     is_debug_mode = "asyncio.coroutines"."_is_debug_mode";

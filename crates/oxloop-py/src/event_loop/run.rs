@@ -4,6 +4,7 @@
 //! `close`).
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -63,11 +64,12 @@ impl EventLoop {
         let tracking = this.track_origins(py, this.debug.get())?;
         let hooks = Self::install_asyncgen_hooks(slf)?;
         this.thread.set(Some(thread_ident(py)?));
-        let outcome = (|| {
+        // Caught, so that even a panic leaves the loop as a stopped one.
+        let ran = catch_unwind(AssertUnwindSafe(|| {
             set_running_loop(py, slf.as_any())?;
             Self::listen_to_signals(slf)?;
             Self::iterate(slf)
-        })();
+        }));
         // Whatever happened: undo everything, and report the first error.
         let withdrawn = this.current.withdraw(slf.as_any());
         this.stopping.set(false);
@@ -76,6 +78,7 @@ impl EventLoop {
         let quiet = Self::stop_listening_to_signals(slf);
         let unhooked = stdlib::set_asyncgen_hooks(py)?.call1(hooks).map(drop);
         let untracked = this.untrack_origins(py, tracking);
+        let outcome = ran.unwrap_or_else(|panic| resume_unwind(panic));
         outcome.and(withdrawn).and(restored).and(quiet).and(unhooked).and(untracked)
     }
 

@@ -168,12 +168,13 @@ impl EventLoop {
             return Ok(false);
         }
         drop(handle);
-        let signal = py.import(intern!(py, "signal"))?;
-        let sigint = signal.getattr("SIGINT")?.extract::<i32>()?;
-        let action = if number == sigint { "default_int_handler" } else { "SIG_DFL" };
-        match signal.call_method1("signal", (number, signal.getattr(action)?)) {
-            Ok(_) => {}
-            Err(err) => return Err(explain(py, err, number)),
+        let action = if stdlib::sigint(py)?.eq(number)? {
+            stdlib::default_int_handler(py)?
+        } else {
+            stdlib::sig_dfl(py)?
+        };
+        if let Err(err) = stdlib::set_signal(py)?.call1((number, action)) {
+            return Err(explain(py, err, number));
         }
         let last = slf.get().signals.handlers.borrow().is_empty();
         if last && slf.get().thread.get().is_none() {

@@ -23,6 +23,10 @@ impl EventLoop {
         stdlib::warn(py)?;
         stdlib::main_thread(py)?;
         stdlib::set_wakeup_fd(py)?;
+        stdlib::set_signal(py)?;
+        stdlib::sigint(py)?;
+        stdlib::sig_dfl(py)?;
+        stdlib::default_int_handler(py)?;
         super::thread_ident(py)?;
         Self::look_for_overrides(slf)
     }

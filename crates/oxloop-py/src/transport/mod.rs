@@ -4,6 +4,7 @@
 //! |-------------|---------------------------------------------------------------------|
 //! | `stream.rs` | the `StreamTransport` class: opening, losing, closing                 |
 //! | `write.rs`  | writing, and flow control                                            |
+//! | `limits.rs` | high and low water as programs give them                             |
 //! | `methods.rs` | its other methods and attributes as Python sees them                |
 //! | `events.rs` | what the driver's completions mean for the protocol                  |
 //! | `datagram/` | the `DatagramTransport` class                                        |
@@ -18,6 +19,7 @@
 mod datagram;
 mod events;
 mod fd;
+mod limits;
 mod methods;
 mod pipe;
 mod pipe_read;

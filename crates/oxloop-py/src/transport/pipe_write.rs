@@ -10,12 +10,13 @@
 use std::cell::Cell;
 
 use oxloop_core::{Outcome, WriteQueue};
-use pyo3::exceptions::{PyBrokenPipeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBrokenPipeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::limits::water_marks;
 use super::pipe::PipeEnd;
 use crate::event_loop::Chunk;
 use crate::ffi::Ref;
@@ -240,19 +241,11 @@ impl WritePipeTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(
         slf: &Bound<'_, Self>,
-        high: Option<i64>,
-        low: Option<i64>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let high = high.unwrap_or_else(|| {
-            low.map_or(oxloop_core::limits::WRITE_HIGH_WATER_BYTES as i64, |low| 4 * low)
-        });
-        let low = low.unwrap_or(high.div_euclid(4));
-        if !(high >= low && low >= 0) {
-            return Err(PyValueError::new_err(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
-        }
-        let change = slf.get().end.stream.borrow_mut().set_limits(high as usize, low as usize);
+        let (high, low) = water_marks(high, low)?;
+        let change = slf.get().end.stream.borrow_mut().set_limits(high, low);
         if change.is_some() { Self::tell_flow(slf, true) } else { Ok(()) }
     }
 

@@ -3,12 +3,13 @@
 //! Immutable `bytes` are kept by reference; what the caller may change is copied as soon as the
 //! socket does not take all of it. Writes after the connection is over are dropped, as asyncio does.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use super::StreamTransport;
+use super::limits::water_marks;
 use crate::event_loop::Chunk;
 use crate::ffi::Ref;
 use crate::ffi::call::{Exported, bytes_of};
@@ -96,29 +97,6 @@ impl StreamTransport {
             }
         }
     }
-}
-
-/// High and low water in bytes, from what a program gives: numbers of any size, or neither.
-pub(super) fn water_marks(
-    high: Option<&Bound<'_, PyAny>>,
-    low: Option<&Bound<'_, PyAny>>,
-) -> PyResult<(usize, usize)> {
-    let number = |value: Option<&Bound<'_, PyAny>>| match value {
-        Some(value) if !value.is_none() => value.extract::<f64>().map(Some),
-        _ => Ok(None),
-    };
-    let (given_high, given_low) = (number(high)?, number(low)?);
-    let high_water = given_high.unwrap_or_else(|| {
-        given_low.map_or(oxloop_core::limits::WRITE_HIGH_WATER_BYTES as f64, |low| 4.0 * low)
-    });
-    let low_water = given_low.unwrap_or((high_water / 4.0).floor());
-    if !(high_water >= low_water && low_water >= 0.0) {
-        return Err(PyValueError::new_err(format!(
-            "high ({high_water}) must be >= low ({low_water}) must be >= 0"
-        )));
-    }
-    // Saturating: more bytes than there are addresses is simply never.
-    Ok((high_water as usize, low_water as usize))
 }
 
 /// The bytes of `data` in one piece; what is not contiguous is copied first.

@@ -26,7 +26,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use oxloop_core::{Driver as _, Side, Token};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -34,6 +34,7 @@ use pyo3::types::{PyDict, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::fd::Connection;
+use super::limits::water_marks;
 use crate::event_loop::{EventLoop, Job, Source};
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
@@ -314,21 +315,13 @@ impl DatagramTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(
         slf: &Bound<'_, Self>,
-        high: Option<i64>,
-        low: Option<i64>,
+        high: Option<&Bound<'_, PyAny>>,
+        low: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let high = high.unwrap_or_else(|| {
-            low.map_or(oxloop_core::limits::WRITE_HIGH_WATER_BYTES as i64, |low| 4 * low)
-        });
-        let low = low.unwrap_or(high.div_euclid(4));
-        if !(high >= low && low >= 0) {
-            return Err(PyValueError::new_err(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
-        }
+        let (high, low) = water_marks(high, low)?;
         let this = slf.get();
-        this.high_water_bytes.set(high as usize);
-        this.low_water_bytes.set(low as usize);
+        this.high_water_bytes.set(high);
+        this.low_water_bytes.set(low);
         Self::pause_if_above_high(slf)
     }
 

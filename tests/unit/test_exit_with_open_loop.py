@@ -1,0 +1,57 @@
+"""A program that ends without closing its loop: the interpreter's exit stays quiet.
+
+The loop is then collected when modules can no longer be imported; its finalizer must not need
+any. ResourceWarnings are off by default, so nothing at all may come to stderr.
+"""
+
+import asyncio
+import signal
+import socket
+from typing import Any
+
+import pytest
+from loops import Factory
+
+KEPT: list[object] = []
+
+
+def never_run(loop_factory: Factory) -> None:
+    KEPT.append(loop_factory())
+
+
+def after_a_run(loop_factory: Factory) -> None:
+    loop = loop_factory()
+    loop.run_until_complete(asyncio.sleep(0))
+    KEPT.append(loop)
+
+
+def with_registrations(loop_factory: Factory) -> None:
+    loop = loop_factory()
+    ours, peer = socket.socketpair()
+    loop.add_reader(ours, print)
+    loop.call_later(1000, print)
+    loop.run_until_complete(asyncio.sleep(0))
+    KEPT.extend((ours, peer, loop))
+
+
+def with_a_signal_handler(loop_factory: Factory) -> None:
+    loop = loop_factory()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.run_until_complete(asyncio.sleep(0))
+    KEPT.append(loop)
+
+
+def in_a_cycle(loop_factory: Factory) -> None:
+    loop: Any = loop_factory()
+    loop.own = loop
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [never_run, after_a_run, with_registrations, with_a_signal_handler, in_a_cycle],
+)
+def test_nothing_is_printed(in_child: Any, scenario: Any) -> None:
+    done = in_child(scenario, PYTHONWARNINGS="default,ignore::ResourceWarning")
+    assert done.stdout == ""
+    assert done.stderr == ""
