@@ -18,9 +18,11 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
+use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Entered, Ref, Slot, call, context};
+use crate::future::none;
 use crate::stdlib;
 
 /// Arguments of a callback: up to three in place, else a tuple.
@@ -375,11 +377,6 @@ pub fn is_fatal(py: Python<'_>, err: &PyErr) -> bool {
 
 #[pymethods]
 impl Handle {
-    /// Cancel the callback: it will not run. Idempotent.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().cancel_now(slf.as_any())
-    }
-
     /// True if the callback was cancelled.
     fn cancelled(&self) -> bool {
         self.cancelled.get()
@@ -541,6 +538,20 @@ impl TimerHandle {
             _ => Ok(false),
         }
     }
+}
+
+/// `Handle.cancel()`
+pub fn cancel<'py>(slf: &Bound<'py, Handle>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect("cancel", 0, 0)?;
+    slf.get().cancel_now(slf.as_any())?;
+    Ok(none(slf.py()))
+}
+
+/// `TimerHandle.cancel()`
+pub fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect("cancel", 0, 0)?;
+    slf.as_super().get().cancel_now(slf.as_any())?;
+    Ok(none(slf.py()))
 }
 
 /// The current context, or the one given.

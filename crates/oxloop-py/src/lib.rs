@@ -71,6 +71,12 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py,
         vec![fast_method!(Task, c"__del__", task::del, c"Report a task that dies while pending.")],
     )?;
+    let cancel_doc = c"cancel($self)\n--\n\nThe callback will not run. Idempotent.";
+    attach::<Handle>(py, vec![fast_method!(Handle, c"cancel", handle::cancel, cancel_doc)])?;
+    attach::<TimerHandle>(
+        py,
+        vec![fast_method!(TimerHandle, c"cancel", handle::cancel_timer, cancel_doc)],
+    )?;
     attach::<StreamTransport>(
         py,
         vec![fast_method!(StreamTransport, c"write", transport::write, c"write($self, data)\n--\n\nSend `data`; what the socket does not take at once is queued.")],

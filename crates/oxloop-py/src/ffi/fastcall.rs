@@ -180,7 +180,7 @@ pub struct FastMethod {
 /// `fast_method!(Class, c"name", function, c"doc")`: a [`FastMethod`] whose body is
 /// `fn(&Bound<Class>, Args) -> PyResult<Ref>`.
 macro_rules! fast_method {
-    ($class:ty, $name:literal, $body:path, $doc:literal) => {{
+    ($class:ty, $name:literal, $body:path, $doc:expr) => {{
         unsafe extern "C" fn trampoline(
             receiver: *mut pyo3::ffi::PyObject,
             args: *const *mut pyo3::ffi::PyObject,
