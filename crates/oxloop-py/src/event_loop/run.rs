@@ -12,9 +12,20 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{EventLoop, RunningLoop, os_error, thread_ident};
-use crate::ffi::Ref;
-use crate::future::Future;
+use crate::ffi::{Ref, pool};
+use crate::future::{Future, FutureIter};
+use crate::handle::{Handle, TimerHandle};
 use crate::stdlib;
+use crate::task::Task;
+
+/// After a burst much memory may be with the pools.
+fn trim_pools(py: Python<'_>) {
+    pool::trim::<Handle>(py);
+    pool::trim::<TimerHandle>(py);
+    pool::trim::<Future>(py);
+    pool::trim::<FutureIter>(py);
+    pool::trim::<Task>(py);
+}
 
 /// `asyncio.events`. The functions of the running loop are looked up in it each time: tests and
 /// foreign runtimes replace them.
@@ -189,6 +200,7 @@ impl EventLoop {
         this.descriptors.borrow_mut().clear();
         drop(leftovers);
         drop(kept);
+        trim_pools(py);
         this.executor_shut_down.set(true);
         for slot in [&this.default_executor, &this.resolver] {
             if let Some(executor) = slot.take() {

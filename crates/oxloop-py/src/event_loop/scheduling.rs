@@ -7,6 +7,7 @@ use oxloop_core::Deadline;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt};
 
 use super::{EventLoop, Job, os_error};
 use crate::ffi::Ref;
@@ -206,7 +207,17 @@ fn at<'py>(
 }
 
 /// A number of seconds; anything that converts to float, as `time() + delay` would take.
+#[inline]
 fn seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if let Ok(float) = value.cast_exact::<PyFloat>() {
+        return Ok(float.value());
+    }
+    if value.is_exact_instance_of::<PyInt>() {
+        // Asking an int for its float would make a float object first.
+        if let Ok(whole) = value.extract::<i32>() {
+            return Ok(f64::from(whole));
+        }
+    }
     value.extract()
 }
 
@@ -214,5 +225,5 @@ fn seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
 pub fn time<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
     args.expect("time", 0, 0)?;
     let now = oxloop_core::clock::monotonic().as_secs();
-    Ok(Ref::new(pyo3::types::PyFloat::new(slf.py(), now)))
+    Ok(Ref::new(PyFloat::new(slf.py(), now)))
 }

@@ -42,8 +42,19 @@ pub enum Sent {
 pub fn iter_send(coroutine: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Sent {
     let py = coroutine.py();
     let mut result: *mut ffi::PyObject = std::ptr::null_mut();
+    // SAFETY: a live object has a live type; its table of async methods lives as long.
+    let am_send = unsafe {
+        let methods = (*ffi::Py_TYPE(coroutine.as_ptr())).tp_as_async;
+        if methods.is_null() { None } else { (*methods).am_send }
+    };
     // SAFETY: both are live objects and `result` receives an owned reference or null.
-    let status = unsafe { ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result) };
+    let status = unsafe {
+        match am_send {
+            // What PyIter_Send would call.
+            Some(send) => send(coroutine.as_ptr(), value.as_ptr(), &mut result),
+            None => ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &mut result),
+        }
+    };
     // SAFETY: the reference in `result` is ours.
     match (status, unsafe { Ref::from_owned_ptr(result) }) {
         (ffi::PySendResult::PYGEN_NEXT, Some(value)) => Sent::Yielded(value),
