@@ -134,8 +134,10 @@ def main() -> int:
     made = tables(results, chosen, loops)
     print(report_text(described, made, remarks), end="")
     if args.markdown:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
         args.markdown.write_text(report_markdown(described, made, remarks), encoding="utf-8")
     if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(as_json(described, made, results, remarks), encoding="utf-8")
     if results.interrupted:
         return 130
