@@ -4,7 +4,9 @@
 //! [`event_loop`]`::host` → [`task`] `step` → [`future`]. The path of a byte: the core's driver →
 //! [`event_loop`]`::host` → `transport` → the user's protocol.
 
+mod combinators;
 mod convert;
+mod coroutine;
 mod current;
 mod event_loop;
 mod ffi;
@@ -18,9 +20,9 @@ mod transport;
 
 use pyo3::prelude::*;
 
-use event_loop::sockets::SocketOperation;
+use coroutine::Coroutine;
 use event_loop::{EventLoop, scheduling, tasks};
-use ffi::class::{install_finalizer, install_resume};
+use ffi::class::{install_finalizer, install_own_await, install_resume};
 use ffi::fastcall::{attach, fast_method};
 use ffi::pool::install_pool;
 use future::{Future, FutureIter};
@@ -86,6 +88,7 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     install_pool!(py, Future);
     install_pool!(py, Task);
     install_pool!(py, FutureIter);
+    install_pool!(py, Coroutine);
     // After the pools: a finalizer runs before the memory is given up.
     install_finalizer!(py, StreamTransport);
     install_finalizer!(py, DatagramTransport);
@@ -94,15 +97,16 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     install_finalizer!(py, Future);
     install_finalizer!(py, Task);
     install_resume!(py, FutureIter);
-    install_finalizer!(py, SocketOperation);
-    install_resume!(py, SocketOperation);
+    install_finalizer!(py, Coroutine);
+    install_resume!(py, Coroutine);
+    install_own_await!(py, Coroutine);
     module.add_class::<EventLoop>()?;
     module.add_class::<Future>()?;
     module.add_class::<Task>()?;
     module.add_class::<Handle>()?;
     module.add_class::<TimerHandle>()?;
     module.add_class::<FutureIter>()?;
-    module.add_class::<SocketOperation>()?;
+    module.add_class::<Coroutine>()?;
     module.add_class::<TaskStep>()?;
     module.add_class::<TaskWakeup>()?;
     module.add_class::<StreamTransport>()?;
@@ -111,6 +115,7 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<WritePipeTransport>()?;
     module.add_class::<Server>()?;
     module.add_class::<Listener>()?;
+    combinators::register(module)?;
     module.add_function(wrap_pyfunction!(describe_driver, module)?)?;
     module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;
     Ok(())

@@ -40,8 +40,10 @@ imported! {
     extract_stack = "asyncio.format_helpers"."extract_stack";
     format_callback_source = "asyncio.format_helpers"."_format_callback_source";
     get_event_loop = "asyncio.events"."get_event_loop";
+    get_running_loop = "asyncio.events"."get_running_loop";
     run_until_complete_cb = "asyncio.base_events"."_run_until_complete_cb";
     ensure_future = "asyncio.tasks"."ensure_future";
+    set_result_unless_cancelled = "asyncio.futures"."_set_result_unless_cancelled";
     wrap_future = "asyncio.futures"."wrap_future";
     register_task = "asyncio.tasks"."_register_task";
     enter_task = "asyncio.tasks"."_enter_task";

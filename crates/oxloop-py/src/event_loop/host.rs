@@ -16,8 +16,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{Chunk, Driver, EventLoop, Job, Source, as_handle};
+use crate::coroutine::plain_future;
 use crate::ffi::object::attached;
 use crate::ffi::{Entered, Ref, call};
+use crate::future::{Future, none};
 use crate::handle::{Handle, is_fatal};
 use crate::stdlib;
 use crate::task::Task;
@@ -191,6 +193,14 @@ impl Host for RunningLoop {
 
     fn run_timer(&self, timer: Ref) -> ControlFlow<PyErr> {
         let py = attached(self);
+        if let Some(future) = plain_future(timer.bind(py)) {
+            // A task sleeps.
+            if future.get().is_done() {
+                return ControlFlow::Continue(());
+            }
+            let resolved = Future::resolve(future, none(py));
+            return self.settle(py, &JobName::Io(&timer), resolved);
+        }
         as_handle(py, &timer).timer_fired();
         self.run_job(Job::Handle(timer))
     }

@@ -108,6 +108,10 @@ pub struct EventLoop {
     debug: Cell<bool>,
     /// `call_soon` was replaced, in a subclass or on the instance: futures must call it.
     overridden: Cell<bool>,
+    /// The class or the user has replaced `create_future`.
+    own_futures: Cell<bool>,
+    /// Likewise `call_later` or `call_at`.
+    own_timers: Cell<bool>,
     /// `time` was replaced likewise: timers follow it.
     own_clock: Cell<bool>,
     /// The thread in `run_forever` (`threading.get_ident()`).
@@ -158,6 +162,18 @@ impl EventLoop {
     #[inline]
     pub fn is_plain(&self) -> bool {
         !self.overridden.get()
+    }
+
+    /// Whether `call_later` and `call_at` are native and nobody wants to see the handles.
+    #[inline]
+    pub fn makes_plain_timers(&self) -> bool {
+        !self.own_timers.get() && !self.debug.get()
+    }
+
+    /// Whether `create_future` is native and nobody wants to know who called it.
+    #[inline]
+    pub fn makes_plain_futures(&self) -> bool {
+        !self.own_futures.get() && !self.debug.get()
     }
 
     /// RuntimeError if the loop is closed or belongs to the parent process.
@@ -266,6 +282,8 @@ impl EventLoop {
             stopping: Cell::new(false),
             debug: Cell::new(false),
             overridden: Cell::new(false),
+            own_futures: Cell::new(false),
+            own_timers: Cell::new(false),
             own_clock: Cell::new(false),
             thread: Cell::new(None),
             slow_callback_duration_s: Cell::new(0.1),

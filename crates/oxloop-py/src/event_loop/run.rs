@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{EventLoop, RunningLoop, os_error, thread_ident};
+use crate::coroutine::Coroutine;
 use crate::ffi::{Ref, pool};
 use crate::future::{Future, FutureIter};
 use crate::handle::{Handle, TimerHandle};
@@ -25,6 +26,7 @@ fn trim_pools(py: Python<'_>) {
     pool::trim::<Future>(py);
     pool::trim::<FutureIter>(py);
     pool::trim::<Task>(py);
+    pool::trim::<Coroutine>(py);
 }
 
 /// `asyncio.events`. The functions of the running loop are looked up in it each time: tests and

@@ -3,7 +3,7 @@
 //! These are the hot methods, written against the C array of arguments. Checks of callbacks are
 //! made in debug mode only, and raise at the call, as asyncio's do.
 
-use oxloop_core::Deadline;
+use oxloop_core::{Deadline, TimerKey};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,6 +12,7 @@ use pyo3::types::{PyFloat, PyInt};
 use super::{EventLoop, Job, os_error};
 use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
+use crate::future::Future;
 use crate::handle::{Arguments, Handle, context_or_copy};
 use crate::stdlib;
 
@@ -113,6 +114,16 @@ impl EventLoop {
         let args = Arguments::Inline([Some(argument), None, None]);
         let handle = Handle::build(slf, callback, args, context)?;
         Self::add_timer(slf, when, handle)
+    }
+
+    /// A timer that resolves `future` after `delay_s`, unless it is done then.
+    pub fn add_wakeup(
+        slf: &Bound<'_, Self>,
+        delay_s: f64,
+        future: &Bound<'_, Future>,
+    ) -> PyResult<TimerKey> {
+        let when = Self::now_s(slf)? + delay_s;
+        Ok(slf.get().core().add_timer(Deadline::from_secs(when), Ref::from_borrowed(future)))
     }
 
     /// `loop.time()`, by the user's clock if there is one.

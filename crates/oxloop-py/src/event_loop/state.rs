@@ -42,6 +42,9 @@ impl EventLoop {
         };
         this.overridden.set(replaced(intern!(py, "call_soon"))?);
         this.own_clock.set(replaced(intern!(py, "time"))?);
+        this.own_futures.set(replaced(intern!(py, "create_future"))?);
+        this.own_timers
+            .set(replaced(intern!(py, "call_later"))? || replaced(intern!(py, "call_at"))?);
         Ok(())
     }
 }
@@ -96,6 +99,8 @@ impl EventLoop {
         match name.to_str()? {
             "time" => this.own_clock.set(true),
             "call_soon" => this.overridden.set(true),
+            "create_future" => this.own_futures.set(true),
+            "call_later" | "call_at" => this.own_timers.set(true),
             _ => {}
         }
         Ok(())
@@ -104,7 +109,9 @@ impl EventLoop {
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
         set_attribute(slf.as_any(), name, None)?;
         match name.to_str()? {
-            "time" | "call_soon" => Self::look_for_overrides(slf),
+            "time" | "call_soon" | "create_future" | "call_later" | "call_at" => {
+                Self::look_for_overrides(slf)
+            }
             _ => Ok(()),
         }
     }
@@ -184,7 +191,12 @@ impl EventLoop {
     fn _scheduled<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let timers: Vec<Ref> =
             self.core().timers.borrow().iter().map(|(_, timer)| timer.clone()).collect();
-        let timers: Vec<_> = timers.into_iter().map(|timer| timer.into_bound(py)).collect();
+        // Sleeping tasks have no handle.
+        let timers: Vec<_> = timers
+            .into_iter()
+            .map(|timer| timer.into_bound(py))
+            .filter(|timer| timer.cast::<crate::handle::Handle>().is_ok())
+            .collect();
         Ok(pyo3::types::PyTuple::new(py, timers)?.into_any())
     }
 

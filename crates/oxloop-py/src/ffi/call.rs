@@ -268,3 +268,59 @@ pub fn generic_setattr(
         _ => Err(PyErr::fetch(object.py())),
     }
 }
+
+/// Whether nothing can be derived from the class of `object`; so is no class written in Python.
+#[inline]
+pub fn is_final_class(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object has a live type.
+    unsafe { ffi::PyType_HasFeature(ffi::Py_TYPE(object.as_ptr()), ffi::Py_TPFLAGS_BASETYPE) == 0 }
+}
+
+/// Whether the class of `object` is exactly `T`.
+#[inline]
+pub fn is_exactly<T: pyo3::PyTypeInfo>(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object has a live type.
+    unsafe { ffi::Py_TYPE(object.as_ptr()) == T::type_object_raw(object.py()) }
+}
+
+/// What `await object` iterates: the result of `__await__`, or a coroutine itself.
+///
+/// # Errors
+/// TypeError, with the interpreter's text, if the object cannot be awaited.
+pub fn awaitable_iterator<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    const CO_ITERABLE_COROUTINE: u32 = 0x100;
+    let py = object.py();
+    // SAFETY: a live object has a live type; its table of async methods lives as long.
+    let (coroutine, generator, am_await) = unsafe {
+        let methods = (*ffi::Py_TYPE(object.as_ptr())).tp_as_async;
+        let am_await = if methods.is_null() { None } else { (*methods).am_await };
+        (
+            ffi::PyCoro_CheckExact(object.as_ptr()) != 0,
+            ffi::PyGen_CheckExact(object.as_ptr()) != 0,
+            am_await,
+        )
+    };
+    if coroutine {
+        return Ok(object.clone());
+    }
+    if generator {
+        let flags = object.getattr("gi_code")?.getattr("co_flags")?.extract::<u32>()?;
+        if flags & CO_ITERABLE_COROUTINE != 0 {
+            return Ok(object.clone());
+        }
+    }
+    let class = || object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+    let Some(am_await) = am_await else {
+        let text = format!("object {} can't be used in 'await' expression", class());
+        return Err(pyo3::exceptions::PyTypeError::new_err(text));
+    };
+    // SAFETY: the slot of the object's own type; it returns a new reference or null.
+    let iterator = owned(py, unsafe { am_await(object.as_ptr()) })?;
+    // SAFETY: a live object.
+    if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
+        let text =
+            format!("__await__() returned non-iterator of type '{}'", iterator.get_type().name()?);
+        return Err(pyo3::exceptions::PyTypeError::new_err(text));
+    }
+    Ok(iterator)
+}

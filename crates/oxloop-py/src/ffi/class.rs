@@ -131,6 +131,28 @@ macro_rules! install_resume {
 }
 pub(crate) use install_resume;
 
+/// Lets instances of `$class` be their own awaitable iterator, without a wrapper (`am_await`).
+macro_rules! install_own_await {
+    ($py:expr, $class:ty) => {{
+        unsafe extern "C" fn am_await(
+            object: *mut pyo3::ffi::PyObject,
+        ) -> *mut pyo3::ffi::PyObject {
+            // SAFETY: called by the interpreter on a live instance.
+            unsafe { pyo3::ffi::Py_NewRef(object) }
+        }
+        let class = <$class as pyo3::PyTypeInfo>::type_object_raw($py);
+        // SAFETY: import time, the type is ours and has no instances yet; a heap type always has
+        // its table of async methods.
+        unsafe {
+            if !(*class).tp_as_async.is_null() {
+                (*(*class).tp_as_async).am_await = Some(am_await);
+            }
+            pyo3::ffi::PyType_Modified(class);
+        }
+    }};
+}
+pub(crate) use install_own_await;
+
 /// # Safety
 /// As `am_send`: a live instance, a live value, a place for the result.
 pub unsafe fn run_send<T: Resume>(

@@ -7,6 +7,7 @@
 //! | `context.rs`  | contextvars: copy, enter, exit                                 |
 //! | `fastcall.rs` | methods called without an argument tuple                       |
 //! | `pool.rs`     | memory of dead objects, used again                             |
+//! | `inline.rs`   | bodies of native coroutines, stored in place                   |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
 //!
 //! Everything outside this folder is safe Rust. The rule that keeps it sound is the first law of
@@ -16,6 +17,7 @@ pub mod call;
 pub mod class;
 pub mod context;
 pub mod fastcall;
+pub mod inline;
 pub mod object;
 pub mod pool;
 

@@ -165,6 +165,12 @@ impl Future {
         self.blocking.replace(false)
     }
 
+    /// Sets `_asyncio_future_blocking`: the future is about to be yielded to its task.
+    #[inline]
+    pub fn set_blocking(&self) {
+        self.blocking.set(true);
+    }
+
     /// Nobody wants to hear of the exception any more.
     pub fn silence(&self) {
         self.log_traceback.set(false);

@@ -2,8 +2,7 @@
 //!
 //! | file           | subject                                                       |
 //! |----------------|---------------------------------------------------------------|
-//! | `operation.rs` | the calls themselves, as a state machine                      |
-//! | `coroutine.rs` | what makes an operation a coroutine to Python                 |
+//! | `operation.rs` | the calls themselves, as the body of a coroutine              |
 //! | `waiter.rs`    | the future of readiness that an operation waits for           |
 //!
 //! Facts: asyncio's versions are coroutines, so the work starts with the first `send`; the calls
@@ -11,15 +10,13 @@
 //! calls finish at once.
 //! Source of behaviour: CPython `Lib/asyncio/selector_events.py`.
 
-mod coroutine;
 mod operation;
 mod waiter;
 
 use pyo3::prelude::*;
 
 use super::EventLoop;
-use operation::Call;
-pub use operation::SocketOperation;
+use operation::{Call, SocketOperation};
 
 #[pymethods]
 impl EventLoop {
@@ -28,7 +25,7 @@ impl EventLoop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
         n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::Recv, sock, Some(n), None)
     }
 
@@ -37,7 +34,7 @@ impl EventLoop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
         buf: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::RecvInto, sock, Some(buf), None)
     }
 
@@ -46,7 +43,7 @@ impl EventLoop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
         bufsize: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::RecvFrom, sock, Some(bufsize), None)
     }
 
@@ -58,7 +55,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         buf: &Bound<'py, PyAny>,
         nbytes: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::RecvFromInto, sock, Some(buf), nbytes)
     }
 
@@ -67,7 +64,7 @@ impl EventLoop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
         data: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::SendAll, sock, Some(data), None)
     }
 
@@ -77,7 +74,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         data: &Bound<'py, PyAny>,
         address: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::SendTo, sock, Some(data), Some(address))
     }
 
@@ -86,7 +83,7 @@ impl EventLoop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
         address: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::Connect, sock, Some(address), None)
     }
 
@@ -94,7 +91,7 @@ impl EventLoop {
     fn sock_accept<'py>(
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, SocketOperation>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         SocketOperation::new(slf, Call::Accept, sock, None, None)
     }
 }

@@ -1,6 +1,6 @@
 //! One `sock_*` call, as a state machine.
 //!
-//! Decision: try the call; if it would block, yield a [`SocketWaiter`]; when resumed, try again.
+//! Decision: try the call; if it would block, await a [`SocketWaiter`]; when resumed, try again.
 //! Nothing is received or accepted on behalf of a task before it runs, so a cancelled call loses
 //! no bytes and no connection.
 //! What can still go wrong: two operations on the same side of one socket; the later one takes the
@@ -19,10 +19,10 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView, PySlice};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::waiter::SocketWaiter;
+use crate::coroutine::{Body, Coroutine, Progress};
 use crate::event_loop::EventLoop;
 use crate::event_loop::watchers::file_number;
-use crate::ffi::object::attached_only;
-use crate::ffi::{Raised, Ref, Sent, Slot, call};
+use crate::ffi::{Ref, Slot, call};
 use crate::future::none;
 use crate::stdlib;
 
@@ -40,16 +40,16 @@ pub enum Call {
 }
 
 impl Call {
-    pub fn name(self) -> &'static str {
+    fn qualified_name(self) -> &'static str {
         match self {
-            Self::Recv => "sock_recv",
-            Self::RecvInto => "sock_recv_into",
-            Self::RecvFrom => "sock_recvfrom",
-            Self::RecvFromInto => "sock_recvfrom_into",
-            Self::SendAll => "sock_sendall",
-            Self::SendTo => "sock_sendto",
-            Self::Connect => "sock_connect",
-            Self::Accept => "sock_accept",
+            Self::Recv => "EventLoop.sock_recv",
+            Self::RecvInto => "EventLoop.sock_recv_into",
+            Self::RecvFrom => "EventLoop.sock_recvfrom",
+            Self::RecvFromInto => "EventLoop.sock_recvfrom_into",
+            Self::SendAll => "EventLoop.sock_sendall",
+            Self::SendTo => "EventLoop.sock_sendto",
+            Self::Connect => "EventLoop.sock_connect",
+            Self::Accept => "EventLoop.sock_accept",
         }
     }
 
@@ -61,35 +61,20 @@ impl Call {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// Nothing was done yet.
-    Created,
-    /// `sock_connect` looks up a name; `awaited` is the coroutine that does.
-    Resolving,
-    /// The socket was not ready; `awaited` is the [`SocketWaiter`].
-    Waiting,
-    Running,
-    Done,
-}
-
-/// The coroutine of one `sock_*` call.
-#[pyclass(frozen, weakref, module = "oxloop._oxloop", name = "_SocketOperation")]
+/// The body of the coroutine of one `sock_*` call.
 pub struct SocketOperation {
-    pub(super) stage: Cell<Stage>,
-    pub(super) call: Call,
+    call: Call,
     home: Slot,
     sock: Slot,
     /// The size, buffer, data or address, by call.
     subject: Slot,
     /// The size of `sock_recvfrom_into`, the address of `sock_sendto`.
     extra: Slot,
-    pub(super) awaited: Slot,
+    /// The [`SocketWaiter`] while the socket is not ready.
+    waiter: Slot,
     /// `sock_sendall`: how much is sent. `sock_connect`: whether the kernel is connecting.
     progress: Cell<usize>,
 }
-
-attached_only!(SocketOperation);
 
 impl SocketOperation {
     pub(super) fn new<'py>(
@@ -98,21 +83,20 @@ impl SocketOperation {
         sock: &Bound<'py, PyAny>,
         subject: Option<&Bound<'py, PyAny>>,
         extra: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, Self>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let slot = |object: Option<&Bound<'py, PyAny>>| {
             object.map_or_else(Slot::empty, |object| Slot::holding(Ref::from_borrowed(object)))
         };
         let operation = Self {
-            stage: Cell::new(Stage::Created),
             call,
             home: Slot::holding(Ref::from_borrowed(home)),
             sock: slot(Some(sock)),
             subject: slot(subject),
             extra: slot(extra),
-            awaited: Slot::empty(),
+            waiter: Slot::empty(),
             progress: Cell::new(0),
         };
-        Bound::new(home.py(), operation)
+        Ok(Coroutine::make(home.py(), operation)?.into_bound(home.py()))
     }
 
     fn part(slot: &Slot) -> PyResult<Ref> {
@@ -143,86 +127,22 @@ impl SocketOperation {
         Ok(())
     }
 
-    /// The first step.
-    pub(super) fn begin(slf: &Bound<'_, Self>) -> PyResult<Sent> {
-        let py = slf.py();
-        let this = slf.get();
-        let home = Self::part(&this.home)?;
-        let home = home.bind_as::<EventLoop>(py);
-        let sock = Self::part(&this.sock)?.into_bound(py);
-        Self::check_socket(py, home, &sock)?;
-        match this.call {
-            Call::RecvFromInto => {
-                let given = match this.extra.bound(py) {
-                    Some(size) => size.is_truthy()?,
-                    None => false,
-                };
-                if !given {
-                    let buffer = Self::part(&this.subject)?;
-                    let size = buffer.bind(py).len()?.into_pyobject(py)?;
-                    this.extra.set(Ref::new(size));
-                }
-            }
-            Call::Connect if is_internet(&sock)? => {
-                let address = Self::part(&this.subject)?;
-                let kwargs = PyDict::new(py);
-                for name in [intern!(py, "family"), intern!(py, "type"), intern!(py, "proto")] {
-                    kwargs.set_item(name, sock.getattr(name)?)?;
-                }
-                kwargs.set_item(intern!(py, "loop"), home)?;
-                let resolving = home.call_method(
-                    intern!(py, "_ensure_resolved"),
-                    (address.bind(py),),
-                    Some(&kwargs),
-                )?;
-                let sent = call::iter_send(&resolving, &py.None().into_bound(py));
-                this.awaited.set(Ref::new(resolving));
-                return Self::resolved(slf, sent);
-            }
-            _ => {}
-        }
-        Self::go_on(slf)
-    }
-
-    /// What the look-up of a name did.
-    pub(super) fn resolved(slf: &Bound<'_, Self>, sent: Sent) -> PyResult<Sent> {
-        let py = slf.py();
-        let this = slf.get();
-        match sent {
-            Sent::Yielded(value) => {
-                this.stage.set(Stage::Resolving);
-                Ok(Sent::Yielded(value))
-            }
-            Sent::Returned(answers) => {
-                this.awaited.clear();
-                let address = answers.bind(py).get_item(0)?.get_item(4)?;
-                this.subject.set(Ref::new(address));
-                Self::go_on(slf)
-            }
-            Sent::Raised(raised) => Err(raised.into_err(py)),
-        }
-    }
-
     /// Tries the call; waits if it would block.
-    pub(super) fn go_on(slf: &Bound<'_, Self>) -> PyResult<Sent> {
-        let py = slf.py();
-        let this = slf.get();
-        let sock = Self::part(&this.sock)?.into_bound(py);
-        let err = match this.attempt(py, &sock) {
-            Ok(Some(value)) => return Ok(Sent::Returned(value)),
+    fn go_on(&self, py: Python<'_>) -> PyResult<Progress> {
+        let sock = Self::part(&self.sock)?.into_bound(py);
+        let err = match self.attempt(py, &sock) {
+            Ok(Some(value)) => return Ok(Progress::Return(value)),
             Ok(None) => None,
             Err(err) if would_block(py, &err) => Some(err),
             Err(err) => return Err(err),
         };
         drop(err);
-        let home = Self::part(&this.home)?;
+        let home = Self::part(&self.home)?;
         let home = home.bind_as::<EventLoop>(py);
-        let waiter = SocketWaiter::start(home, file_number(&sock)?, this.call.side())?;
-        waiter.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        let waiter = SocketWaiter::start(home, file_number(&sock)?, self.call.side())?;
         let waiter = Ref::new(waiter);
-        this.awaited.set(waiter.clone());
-        this.stage.set(Stage::Waiting);
-        Ok(Sent::Yielded(waiter))
+        self.waiter.set(waiter.clone());
+        Ok(Progress::Await(waiter))
     }
 
     /// One call of the socket's method; None if there is more to do when the socket is ready.
@@ -303,48 +223,67 @@ impl SocketOperation {
         }
         Ok(Some(none(py)))
     }
-
-    /// Ends the operation and lets go of everything.
-    pub(super) fn finish(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let waiting = this.stage.replace(Stage::Done) == Stage::Waiting;
-        let awaited = this.awaited.take();
-        let parts = (this.home.take(), this.sock.take(), this.subject.take(), this.extra.take());
-        let ended = match &awaited {
-            Some(waiter) if waiting => SocketWaiter::end_watch(waiter.bind_as(py)),
-            _ => Ok(()),
-        };
-        drop((awaited, parts));
-        ended
-    }
-
-    /// Passes on what a step did; whatever is not a yield was the last.
-    pub(super) fn settle(slf: &Bound<'_, Self>, outcome: PyResult<Sent>) -> Sent {
-        let py = slf.py();
-        if let Ok(Sent::Yielded(value)) = outcome {
-            return Sent::Yielded(value);
-        }
-        let finished = Self::finish(slf);
-        match outcome.and_then(|sent| finished.map(|()| sent)) {
-            Ok(sent) => sent,
-            Err(err) => Sent::Raised(Raised::from_err(py, err)),
-        }
-    }
 }
 
-impl SocketOperation {
-    pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for slot in [&self.home, &self.sock, &self.subject, &self.extra, &self.awaited] {
+impl Body for SocketOperation {
+    fn qualified_name(&self) -> &'static str {
+        self.call.qualified_name()
+    }
+
+    fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
+        let home = Self::part(&self.home)?;
+        let home = home.bind_as::<EventLoop>(py);
+        let sock = Self::part(&self.sock)?.into_bound(py);
+        Self::check_socket(py, home, &sock)?;
+        match self.call {
+            Call::RecvFromInto => {
+                let given = match self.extra.bound(py) {
+                    Some(size) => size.is_truthy()?,
+                    None => false,
+                };
+                if !given {
+                    let buffer = Self::part(&self.subject)?;
+                    let size = buffer.bind(py).len()?.into_pyobject(py)?;
+                    self.extra.set(Ref::new(size));
+                }
+            }
+            Call::Connect if is_internet(&sock)? => {
+                let address = Self::part(&self.subject)?;
+                let kwargs = PyDict::new(py);
+                for name in [intern!(py, "family"), intern!(py, "type"), intern!(py, "proto")] {
+                    kwargs.set_item(name, sock.getattr(name)?)?;
+                }
+                kwargs.set_item(intern!(py, "loop"), home)?;
+                let resolving = home.call_method(
+                    intern!(py, "_ensure_resolved"),
+                    (address.bind(py),),
+                    Some(&kwargs),
+                )?;
+                return Ok(Progress::Await(Ref::new(resolving)));
+            }
+            _ => {}
+        }
+        self.go_on(py)
+    }
+
+    fn resumed(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
+        if let Some(waiter) = self.waiter.take() {
+            // Also when an exception was thrown in: nobody waits for the socket any more.
+            let ended = SocketWaiter::end_watch(waiter.bind_as(py));
+            outcome?;
+            ended?;
+            return self.go_on(py);
+        }
+        let address = outcome?.bind(py).get_item(0)?.get_item(4)?;
+        self.subject.set(Ref::new(address));
+        self.go_on(py)
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for slot in [&self.home, &self.sock, &self.subject, &self.extra, &self.waiter] {
             slot.traverse(visit)?;
         }
         Ok(())
-    }
-
-    pub(super) fn let_go(&self) {
-        for slot in [&self.home, &self.sock, &self.subject, &self.extra, &self.awaited] {
-            slot.clear();
-        }
     }
 }
 

@@ -1,0 +1,330 @@
+//! The object of a native coroutine: its stages, and what each of send, throw and close does.
+//!
+//! Facts: the interpreter resumes an awaited object through `am_send` or `tp_iternext`, without
+//! StopIteration where there is no value. A coroutine that is closed, or dies, while it waits gets
+//! GeneratorExit at its `await`.
+//! Decision: the machine runs the body in a loop until something suspends. While a method of the
+//! body runs, the stage is `Running`, which refuses everything from outside; the body is dropped
+//! only after the stage is `Done`.
+//! Source of behaviour: CPython `Objects/genobject.c`.
+
+use std::cell::Cell;
+
+use pyo3::exceptions::{
+    PyGeneratorExit, PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
+};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::{Body, Progress};
+use crate::ffi::class::{Finalize, Resume};
+use crate::ffi::inline::{Inline, InlineCell};
+use crate::ffi::object::attached_only;
+use crate::ffi::pool::{self, pooled};
+use crate::ffi::{Raised, Ref, Sent, Slot, call};
+use crate::future::{Future, none};
+use crate::stdlib;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// Nothing was done yet.
+    Created,
+    /// A method of the body, or of what it awaits, is on the stack.
+    Running,
+    /// `awaited` is a native future.
+    Waiting,
+    /// `awaited` is the iterator of another awaitable.
+    Delegating,
+    /// After a bare yield.
+    Paused,
+    Done,
+}
+
+/// A native coroutine.
+#[pyclass(frozen, weakref, module = "oxloop._oxloop", name = "_Coroutine")]
+pub struct Coroutine {
+    pub(super) stage: Cell<Stage>,
+    pub(super) awaited: Slot,
+    /// Of the body, which is gone when the coroutine is done.
+    pub(super) qualified_name: &'static str,
+    pub(super) body: InlineCell,
+}
+
+attached_only!(Coroutine);
+pooled!(Coroutine);
+
+impl Coroutine {
+    /// A coroutine that has not started.
+    #[inline]
+    pub fn make<B: Body>(py: Python<'_>, body: B) -> PyResult<Ref> {
+        let contents = Self {
+            stage: Cell::new(Stage::Created),
+            awaited: Slot::empty(),
+            qualified_name: body.qualified_name(),
+            body: InlineCell::holding(Inline::new(body)),
+        };
+        Ok(Ref::new(pool::make(py, contents)?))
+    }
+
+    #[inline]
+    fn resume_body(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
+        self.body.with(|body| body.resumed(py, outcome)).unwrap_or_else(|| Err(call::unexplained()))
+    }
+
+    /// Goes on until something suspends the coroutine or it ends. The stage is `Running`.
+    fn advance(&self, py: Python<'_>, mut progress: PyResult<Progress>) -> Sent {
+        loop {
+            progress = match progress {
+                Ok(Progress::Return(value)) => {
+                    self.finish();
+                    return Sent::Returned(value);
+                }
+                Ok(Progress::Await(target)) => {
+                    let outcome = match plain_future(target.bind(py)) {
+                        Some(future) if !future.get().is_done() => {
+                            future.get().set_blocking();
+                            self.awaited.set(target.clone());
+                            self.stage.set(Stage::Waiting);
+                            return Sent::Yielded(target);
+                        }
+                        Some(future) => Future::outcome(future),
+                        None => match self.delegate(py, &target) {
+                            Ok(Sent::Yielded(value)) => {
+                                self.stage.set(Stage::Delegating);
+                                return Sent::Yielded(value);
+                            }
+                            Ok(sent) => self.delegated(py, sent),
+                            Err(err) => Err(err),
+                        },
+                    };
+                    self.resume_body(py, outcome)
+                }
+                Ok(Progress::Pause) => {
+                    self.stage.set(Stage::Paused);
+                    return Sent::Yielded(none(py));
+                }
+                Err(err) => {
+                    self.finish();
+                    return Sent::Raised(Raised::from_err(py, err));
+                }
+            };
+        }
+    }
+
+    /// Starts to await something that is no native future.
+    fn delegate(&self, py: Python<'_>, target: &Ref) -> PyResult<Sent> {
+        let iterator = call::awaitable_iterator(target.bind(py))?;
+        self.awaited.set(Ref::from_borrowed(&iterator));
+        Ok(call::iter_send(&iterator, &py.None().into_bound(py)))
+    }
+
+    /// How the other awaitable ended.
+    fn delegated(&self, py: Python<'_>, sent: Sent) -> PyResult<Ref> {
+        self.awaited.clear();
+        match sent {
+            Sent::Yielded(value) | Sent::Returned(value) => Ok(value),
+            Sent::Raised(raised) => Err(raised.into_err(py)),
+        }
+    }
+
+    /// After the other awaitable was resumed: it suspends again, or the body goes on.
+    fn after_delegate(&self, py: Python<'_>, sent: Sent) -> Sent {
+        if let Sent::Yielded(value) = sent {
+            self.stage.set(Stage::Delegating);
+            return Sent::Yielded(value);
+        }
+        let outcome = self.delegated(py, sent);
+        let progress = self.resume_body(py, outcome);
+        self.advance(py, progress)
+    }
+
+    /// The end: lets go of everything.
+    fn finish(&self) {
+        self.stage.set(Stage::Done);
+        let parts = (self.awaited.take(), self.body.take());
+        drop(parts);
+    }
+
+    /// `send(value)`.
+    #[inline]
+    pub(super) fn send_value<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Sent {
+        let py = slf.py();
+        let this = slf.get();
+        let outcome = match this.stage.replace(Stage::Running) {
+            Stage::Created if !value.is_none() => {
+                this.stage.set(Stage::Created);
+                let text = "can't send non-None value to a just-started coroutine";
+                return Sent::Raised(Raised::from_err(py, PyTypeError::new_err(text)));
+            }
+            Stage::Created => {
+                let progress = this
+                    .body
+                    .with(|body| body.begin(py))
+                    .unwrap_or_else(|| Err(call::unexplained()));
+                return this.advance(py, progress);
+            }
+            Stage::Waiting => match this.awaited.take() {
+                Some(awaited) => {
+                    let future = awaited.bind_as::<Future>(py);
+                    if future.get().is_done() {
+                        Future::outcome(future)
+                    } else {
+                        Err(PyRuntimeError::new_err("await wasn't used with future"))
+                    }
+                }
+                None => Err(call::unexplained()),
+            },
+            Stage::Paused => Ok(none(py)),
+            Stage::Delegating => {
+                let Some(iterator) = this.awaited.get() else {
+                    return this.advance(py, Err(call::unexplained()));
+                };
+                let sent = call::iter_send(iterator.bind(py), value);
+                return this.after_delegate(py, sent);
+            }
+            stage @ (Stage::Running | Stage::Done) => {
+                return Sent::Raised(Raised::from_err(py, this.refuse(stage)));
+            }
+        };
+        let progress = this.resume_body(py, outcome);
+        this.advance(py, progress)
+    }
+
+    /// Undoes the change of stage for a coroutine that cannot be resumed.
+    #[cold]
+    fn refuse(&self, stage: Stage) -> PyErr {
+        self.stage.set(stage);
+        match stage {
+            Stage::Running => PyValueError::new_err("coroutine already executing"),
+            _ => PyRuntimeError::new_err("cannot reuse already awaited coroutine"),
+        }
+    }
+
+    /// `throw(error)`, an exception instance.
+    pub(super) fn throw_error(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> Sent {
+        let py = slf.py();
+        let this = slf.get();
+        let thrown = Err(PyErr::from_value(error.clone()));
+        match this.stage.replace(Stage::Running) {
+            // Nothing was begun, so there is nothing to clean up.
+            Stage::Created => this.advance(py, thrown),
+            Stage::Waiting | Stage::Paused => {
+                this.awaited.clear();
+                let progress = this.resume_body(py, thrown.map(|_: Progress| none(py)));
+                this.advance(py, progress)
+            }
+            Stage::Delegating => {
+                let Some(iterator) = this.awaited.get() else {
+                    return this.advance(py, Err(call::unexplained()));
+                };
+                match throw_into(iterator.bind(py), error) {
+                    Ok(sent) => this.after_delegate(py, sent),
+                    Err(err) => this.after_delegate(py, Sent::Raised(Raised::from_err(py, err))),
+                }
+            }
+            stage @ (Stage::Running | Stage::Done) => {
+                Sent::Raised(Raised::from_err(py, this.refuse(stage)))
+            }
+        }
+    }
+
+    /// `close()`: ends the coroutine by GeneratorExit where it waits.
+    pub(super) fn give_up(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        match this.stage.get() {
+            Stage::Running => return Err(PyValueError::new_err("coroutine already executing")),
+            Stage::Done => return Ok(()),
+            Stage::Created => {
+                this.finish();
+                return Ok(());
+            }
+            Stage::Waiting | Stage::Delegating | Stage::Paused => {}
+        }
+        let error = PyGeneratorExit::new_err(()).into_value(py).into_bound(py).into_any();
+        match Self::throw_error(slf, &error) {
+            Sent::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
+            Sent::Returned(_) => Ok(()),
+            Sent::Raised(raised) => {
+                let err = raised.into_err(py);
+                if err.is_instance_of::<PyGeneratorExit>(py)
+                    || err.is_instance_of::<PyStopIteration>(py)
+                {
+                    Ok(())
+                } else {
+                    Err(err)
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn warn_never_awaited(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let text = format!("coroutine '{}' was never awaited", slf.get().qualified_name);
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("source", slf)?;
+        stdlib::warn(py)?.call((text, py.get_type::<PyRuntimeWarning>()), Some(&kwargs))?;
+        Ok(())
+    }
+}
+
+/// `iterator.throw(error)` as the interpreter passes an exception on to what is awaited.
+fn throw_into(iterator: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<Sent> {
+    let py = iterator.py();
+    if error.is_instance_of::<PyGeneratorExit>() {
+        if let Some(close) = iterator.getattr_opt(intern!(py, "close"))? {
+            close.call0()?;
+        }
+        return Err(PyErr::from_value(error.clone()));
+    }
+    let Some(throw) = iterator.getattr_opt(intern!(py, "throw"))? else {
+        return Err(PyErr::from_value(error.clone()));
+    };
+    match call::call_one(&throw, error) {
+        Ok(value) => Ok(Sent::Yielded(Ref::new(value))),
+        Err(err) if err.is_instance_of::<PyStopIteration>(py) => {
+            Ok(Sent::Returned(Ref::new(err.value(py).getattr(intern!(py, "value"))?)))
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// A future of ours whose methods nobody can have replaced.
+#[inline]
+pub fn plain_future<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Future>> {
+    if call::is_exactly::<Future>(object) {
+        return object.cast::<Future>().ok();
+    }
+    let future = object.cast::<Future>().ok()?;
+    (call::is_exactly::<crate::task::Task>(object) || call::is_final_class(object))
+        .then_some(future)
+}
+
+impl Resume for Coroutine {
+    #[inline]
+    fn resume<'py>(object: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Sent {
+        Self::send_value(object, value)
+    }
+}
+
+impl Finalize for Coroutine {
+    #[inline]
+    fn needs_finalize(object: &Bound<'_, Self>) -> bool {
+        object.get().stage.get() != Stage::Done
+    }
+
+    fn finalize(object: &Bound<'_, Self>) {
+        let ended = match object.get().stage.get() {
+            Stage::Created => {
+                let warned = Self::warn_never_awaited(object);
+                Self::give_up(object).and(warned)
+            }
+            _ => Self::give_up(object),
+        };
+        if let Err(err) = ended {
+            err.write_unraisable(object.py(), Some(object.as_any()));
+        }
+    }
+}
