@@ -26,7 +26,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         n: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::Recv, sock, Some(n), None)
+        SocketOperation::coroutine(slf, Call::Recv, sock, Some(n), None)
     }
 
     /// Receive into the writable buffer `buf`; the result is the number of bytes.
@@ -35,7 +35,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         buf: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::RecvInto, sock, Some(buf), None)
+        SocketOperation::coroutine(slf, Call::RecvInto, sock, Some(buf), None)
     }
 
     /// Receive a datagram of at most `bufsize` bytes; the result is `(bytes, address)`.
@@ -44,7 +44,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         bufsize: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::RecvFrom, sock, Some(bufsize), None)
+        SocketOperation::coroutine(slf, Call::RecvFrom, sock, Some(bufsize), None)
     }
 
     /// Receive a datagram into `buf`, at most `nbytes` bytes (0: as many as `buf` has room for);
@@ -56,7 +56,7 @@ impl EventLoop {
         buf: &Bound<'py, PyAny>,
         nbytes: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::RecvFromInto, sock, Some(buf), nbytes)
+        SocketOperation::coroutine(slf, Call::RecvFromInto, sock, Some(buf), nbytes)
     }
 
     /// Send all of `data`. After an error nobody can say how much of it was sent.
@@ -65,7 +65,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         data: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::SendAll, sock, Some(data), None)
+        SocketOperation::coroutine(slf, Call::SendAll, sock, Some(data), None)
     }
 
     /// Send a datagram to `address`; the result is the number of bytes.
@@ -75,7 +75,7 @@ impl EventLoop {
         data: &Bound<'py, PyAny>,
         address: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::SendTo, sock, Some(data), Some(address))
+        SocketOperation::coroutine(slf, Call::SendTo, sock, Some(data), Some(address))
     }
 
     /// Connect a non-blocking socket to `address`; host names are looked up by the loop.
@@ -84,7 +84,7 @@ impl EventLoop {
         sock: &Bound<'py, PyAny>,
         address: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::Connect, sock, Some(address), None)
+        SocketOperation::coroutine(slf, Call::Connect, sock, Some(address), None)
     }
 
     /// Accept a connection; the result is `(non-blocking socket, address)`.
@@ -92,6 +92,6 @@ impl EventLoop {
         slf: &Bound<'py, Self>,
         sock: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        SocketOperation::new(slf, Call::Accept, sock, None, None)
+        SocketOperation::coroutine(slf, Call::Accept, sock, None, None)
     }
 }

@@ -77,7 +77,7 @@ pub struct SocketOperation {
 }
 
 impl SocketOperation {
-    pub(super) fn new<'py>(
+    pub(super) fn coroutine<'py>(
         home: &Bound<'py, EventLoop>,
         call: Call,
         sock: &Bound<'py, PyAny>,
