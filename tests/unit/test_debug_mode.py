@@ -186,10 +186,11 @@ with asyncio.Runner(loop_factory=loops.factory(sys.argv[1]), debug=True) as runn
 
 def test_a_coroutine_never_awaited_names_its_origin(loop_name: str) -> None:
     tests = Path(__file__).parent.parent  # the folder of the shared modules
+    search_path = os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH")]))
 
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", NEVER_AWAITED, loop_name],
-        env={**os.environ, "PYTHONPATH": str(tests)},
+        env={**os.environ, "PYTHONPATH": search_path},
         capture_output=True,
         text=True,
         timeout=50,
