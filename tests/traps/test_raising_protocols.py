@@ -80,13 +80,18 @@ async def one_callback_raises(loop: asyncio.AbstractEventLoop, name: str) -> Non
 
     server = await loop.create_server(factory, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
-    client = socket.create_connection(address)
+    client = socket.socket()
+    # So small that the kernel does not take a large write at once.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    client.connect(address)
     client.setblocking(False)
     await loop.sock_sendall(client, b"hello")
     while not protocols or not (protocols[0].made.done() or called.done()):
         await asyncio.sleep(0)
     served = protocols[0]
     if name in ("pause_writing", "resume_writing"):
+        accepted = served.transport.get_extra_info("socket")
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         served.transport.write(b"x" * (4 << 20))
         received = 0
         while received < 4 << 20:
