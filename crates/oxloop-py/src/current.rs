@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+use crate::ffi::dict::set_item_known_hash;
 use crate::ffi::{Ref, Slot};
 
 enum Registry {
@@ -42,8 +43,8 @@ fn registry(py: Python<'_>) -> PyResult<&Registry> {
 #[derive(Default)]
 pub struct CurrentTask {
     published: Slot,
-    /// asyncio's dict of current tasks, where the running Python has one.
-    dict: Slot,
+    /// The hash of the loop, once it is a key of asyncio's dict.
+    key_hash: Cell<Option<isize>>,
     /// Tasks step within tasks only by eager start; a loop that is not running publishes nothing.
     depth: Cell<u32>,
 }
@@ -55,24 +56,25 @@ impl CurrentTask {
         if self.published.holds(task) {
             return Ok(());
         }
-        match self.dict.get() {
-            Some(dict) => dict.bind_as::<PyDict>(task.py()).set_item(home, task)?,
-            None => self.publish_first(home, task)?,
+        match registry(task.py())? {
+            Registry::Dict(dict) => {
+                let key_hash = match self.key_hash.get() {
+                    Some(key_hash) => key_hash,
+                    None => self.hash_key(home)?,
+                };
+                set_item_known_hash(dict.bind(task.py()), home, task, key_hash)?;
+            }
+            Registry::Swap(swap) => drop(swap.bind(task.py()).call1((home, task))?),
         }
         self.published.set(Ref::from_borrowed(task));
         Ok(())
     }
 
-    /// The first time, and always where there is no dict.
-    fn publish_first(&self, home: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = task.py();
-        match registry(py)? {
-            Registry::Dict(dict) => {
-                self.dict.set(Ref::from_borrowed(dict.bind(py)));
-                dict.bind(py).set_item(home, task)
-            }
-            Registry::Swap(swap) => swap.bind(py).call1((home, task)).map(drop),
-        }
+    #[cold]
+    fn hash_key(&self, home: &Bound<'_, PyAny>) -> PyResult<isize> {
+        let key_hash = home.hash()?;
+        self.key_hash.set(Some(key_hash));
+        Ok(key_hash)
     }
 
     /// No task is current any more.

@@ -22,7 +22,7 @@ use crate::ffi::{Entered, Ref, call};
 use crate::future::{Future, none};
 use crate::handle::{Handle, is_fatal};
 use crate::stdlib;
-use crate::task::Task;
+use crate::task::{Next, Task};
 
 /// The loop while `run_forever` runs it; made there only, on its own thread.
 pub struct RunningLoop {
@@ -70,14 +70,33 @@ impl RunningLoop {
         }
     }
 
+    /// Runs one step of a task and does what follows: a task that gave way is queued as it is.
+    #[inline]
+    fn run_step(
+        &self,
+        task: Ref,
+        step: impl FnOnce(&Bound<'_, Task>) -> PyResult<Next>,
+    ) -> ControlFlow<PyErr> {
+        let py = attached(self);
+        let name = JobName::Task(&task);
+        match self.timed(py, &name, || step(task.bind_as::<Task>(py))) {
+            Ok(Next::Settled) => ControlFlow::Continue(()),
+            Ok(Next::Again) => {
+                self.event_loop(py).get().push(Job::Step(task));
+                ControlFlow::Continue(())
+            }
+            Err(err) => self.settle_error(py, &name, err),
+        }
+    }
+
     /// Runs `body`; in debug mode says so if it was slow.
     #[inline]
-    fn timed(
+    fn timed<R>(
         &self,
         py: Python<'_>,
         name: &JobName<'_>,
-        body: impl FnOnce() -> PyResult<()>,
-    ) -> PyResult<()> {
+        body: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
         let contents = self.event_loop(py).get();
         if !contents.debug() {
             return body();
@@ -145,26 +164,15 @@ impl Host for RunningLoop {
     fn run_job(&self, job: Job) -> ControlFlow<PyErr> {
         let py = attached(self);
         match job {
-            Job::Step(task) => {
-                let name = JobName::Task(&task);
-                let outcome =
-                    self.timed(py, &name, || Task::step_plain(task.bind_as::<Task>(py), None));
-                self.settle(py, &name, outcome)
-            }
-            Job::Wakeup(task, future) => {
-                let name = JobName::Task(&task);
-                let outcome = self.timed(py, &name, || {
-                    Task::wake_plain(task.bind_as::<Task>(py), future.bind(py))
-                });
+            Job::Step(task) => self.run_step(task, |task| Task::step_plain(task, &self.home, None)),
+            Job::Wakeup(task, future) => self.run_step(task, |task| {
+                let stepped = Task::wake_plain(task, &self.home, future.bind(py));
                 drop(future);
-                self.settle(py, &name, outcome)
-            }
+                stepped
+            }),
             Job::StepThrow(parts) => {
                 let (task, error) = *parts;
-                let name = JobName::Task(&task);
-                let outcome = self
-                    .timed(py, &name, || Task::step_plain(task.bind_as::<Task>(py), Some(error)));
-                self.settle(py, &name, outcome)
+                self.run_step(task, |task| Task::step_plain(task, &self.home, Some(error)))
             }
             Job::Handle(handle) => {
                 self.idle();

@@ -38,7 +38,7 @@ pub enum Sent {
 }
 
 /// Resumes a coroutine or iterator with `value`.
-#[inline]
+#[inline(always)]
 pub fn iter_send(coroutine: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> Sent {
     let py = coroutine.py();
     let mut result: *mut ffi::PyObject = std::ptr::null_mut();

@@ -5,6 +5,7 @@
 //! | `object.rs`   | [`Ref`], [`Slot`]: owned references inside loop-bound objects   |
 //! | `call.rs`     | vectorcall, `PyIter_Send`, raised exceptions                   |
 //! | `context.rs`  | contextvars: copy, enter, exit                                 |
+//! | `dict.rs`     | a dict entry whose hash is known                               |
 //! | `fastcall.rs` | methods called without an argument tuple                       |
 //! | `pool.rs`     | memory of dead objects, used again                             |
 //! | `inline.rs`   | bodies of native coroutines, stored in place                   |
@@ -16,6 +17,7 @@
 pub mod call;
 pub mod class;
 pub mod context;
+pub mod dict;
 pub mod fastcall;
 pub mod inline;
 pub mod object;

@@ -20,7 +20,8 @@ pub struct TaskStep {
 impl TaskStep {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let Some(task) = self.task.get() else { return Ok(()) };
-        Task::step(task.bind_as::<Task>(py), self.error.take(), Entry::InContext)
+        let task = task.bind_as::<Task>(py);
+        Task::step_from_outside(task, self.error.take(), Entry::InContext)
     }
 
     #[getter]
@@ -66,7 +67,7 @@ impl TaskWakeup {
     fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = future.py();
         let Some(task) = self.task.get() else { return Ok(()) };
-        Task::wake(task.bind_as::<Task>(py), future, Entry::InContext)
+        Task::wake_from_outside(task.bind_as::<Task>(py), future)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

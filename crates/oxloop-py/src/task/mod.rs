@@ -38,6 +38,7 @@ use crate::future::{Future, State};
 use crate::{current, stdlib};
 pub use callable::{TaskStep, TaskWakeup};
 pub use methods::del;
+pub use step::Next;
 
 /// A `Task` of asyncio, native.
 #[pyclass(frozen, extends = Future, subclass, module = "oxloop", name = "Task")]
@@ -70,10 +71,10 @@ struct Registration {
 }
 
 /// How a step is entered.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    /// From the ready queue: the step enters the task's context.
-    Plain,
+#[derive(Clone, Copy)]
+enum Entry<'a> {
+    /// From the ready queue of the loop that runs: the step enters the task's context.
+    Plain { running: &'a Ref },
     /// From a callback of a loop that has entered the context already.
     InContext,
     /// Eagerly, from the constructor: the context is entered and the task is current already.
@@ -232,7 +233,7 @@ impl Task {
         self.register(slf)?;
         let run = || -> PyResult<()> {
             let entered = Entered::enter(&context)?;
-            let stepped = Self::step(slf, None, Entry::Eager);
+            let stepped = Self::step_from_outside(slf, None, Entry::Eager);
             entered.exit()?;
             stepped
         };

@@ -6,34 +6,69 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyNone;
 
 use super::{Entry, Task};
-use crate::event_loop::{EventLoop, Job};
+use crate::event_loop::EventLoop;
 use crate::ffi::{Entered, Raised, Ref, Sent, call};
 use crate::future::{Future, State};
 use crate::handle::is_fatal;
 use crate::stdlib;
 
+/// What follows a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The coroutine gave way by a bare `yield`: to the end of the ready queue, without further
+    /// ado. Whoever took the task out of the queue still holds it, and puts it back.
+    Again,
+    /// The task waits, or is done; all that follows is arranged.
+    Settled,
+}
+
 impl Task {
     /// A step from the ready queue.
     #[inline]
-    pub fn step_plain(slf: &Bound<'_, Self>, error: Option<Ref>) -> PyResult<()> {
-        Self::step(slf, error, Entry::Plain)
+    pub fn step_plain(slf: &Bound<'_, Self>, running: &Ref, error: Option<Ref>) -> PyResult<Next> {
+        Self::step(slf, error, Entry::Plain { running })
     }
 
     /// A wakeup from the ready queue.
     #[inline]
-    pub fn wake_plain(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::wake(slf, future, Entry::Plain)
+    pub fn wake_plain(
+        slf: &Bound<'_, Self>,
+        running: &Ref,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<Next> {
+        Self::wake(slf, future, Entry::Plain { running })
+    }
+
+    /// A step of a task that nobody took out of the ready queue.
+    pub(super) fn step_from_outside(
+        slf: &Bound<'_, Self>,
+        error: Option<Ref>,
+        entry: Entry<'_>,
+    ) -> PyResult<()> {
+        Self::step(slf, error, entry).and_then(|next| slf.get().follow(slf, next))
+    }
+
+    /// A wakeup of a task by a callback.
+    pub(super) fn wake_from_outside(
+        slf: &Bound<'_, Self>,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Self::wake(slf, future, Entry::InContext).and_then(|next| slf.get().follow(slf, next))
+    }
+
+    fn follow(&self, slf: &Bound<'_, Self>, next: Next) -> PyResult<()> {
+        match next {
+            Next::Again => self.schedule_step(slf, None),
+            Next::Settled => Ok(()),
+        }
     }
 
     /// A future that a native task awaited is done: throw its exception, or go on.
     #[inline]
-    pub(super) fn wake(
-        slf: &Bound<'_, Self>,
-        future: &Bound<'_, PyAny>,
-        entry: Entry,
-    ) -> PyResult<()> {
+    fn wake(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>, entry: Entry<'_>) -> PyResult<Next> {
         let error = match future.cast::<Future>() {
             Ok(future) => Future::exception_to_throw(future)?,
             Err(_) => match future.call_method0(intern!(slf.py(), "result")) {
@@ -49,7 +84,7 @@ impl Task {
     ///
     /// # Errors
     /// SystemExit and KeyboardInterrupt of the coroutine, after they were stored in the task.
-    pub(super) fn step(slf: &Bound<'_, Self>, error: Option<Ref>, entry: Entry) -> PyResult<()> {
+    fn step(slf: &Bound<'_, Self>, error: Option<Ref>, entry: Entry<'_>) -> PyResult<Next> {
         let py = slf.py();
         let this = slf.get();
         let future = slf.as_super();
@@ -61,41 +96,48 @@ impl Task {
         let Some(coroutine) = this.coroutine.get() else {
             return Err(PyRuntimeError::new_err("uninitialized Task object"));
         };
-        let Some(home) = future.get().home().get() else { return Ok(()) };
+        let own_home;
+        let home = match entry {
+            Entry::Plain { running } if future.get().home().as_ptr() == running.as_ptr() => running,
+            _ => {
+                own_home = future.get().home().get();
+                match &own_home {
+                    Some(home) => home,
+                    None => return Ok(Next::Settled),
+                }
+            }
+        };
 
         let native = future.get().is_native();
-        let context = if entry == Entry::Plain { this.context.get() } else { None };
-        let sent = {
-            let context = context.map(|context| context.into_bound(py));
-            let scope = match &context {
-                Some(context) => Some(Entered::enter(context)?),
-                None => None,
-            };
-            if native {
-                let contents = home.bind_as::<EventLoop>(py).get();
-                contents.current().publish(home.bind(py), slf.as_any())?;
-            } else if entry != Entry::Eager {
-                stdlib::enter_task(py)?.call1((home.bind(py), slf))?;
+        let scope = match entry {
+            Entry::Plain { .. } => {
+                let context = this.context.get();
+                context.map(|context| Entered::enter_owned(py, context)).transpose()?
             }
-            let sent = resume(coroutine.bind(py), error);
-            if !native && entry != Entry::Eager {
-                stdlib::leave_task(py)?.call1((home.bind(py), slf))?;
-            }
-            if let Some(scope) = scope {
-                scope.exit()?;
-            }
-            sent
+            Entry::InContext | Entry::Eager => None,
         };
+        if native {
+            let contents = home.bind_as::<EventLoop>(py).get();
+            contents.current().publish(home.bind(py), slf.as_any())?;
+        } else if !matches!(entry, Entry::Eager) {
+            stdlib::enter_task(py)?.call1((home.bind(py), slf))?;
+        }
+        let sent = resume(coroutine.bind(py), error);
+        if !native && !matches!(entry, Entry::Eager) {
+            stdlib::leave_task(py)?.call1((home.bind(py), slf))?;
+        }
+        if let Some(scope) = scope {
+            scope.exit()?;
+        }
         match sent {
             Sent::Yielded(yielded) if native && yielded.bind(py).is_none() => {
-                // A bare yield: to the end of the queue, without further ado.
-                home.bind_as::<EventLoop>(py).get().push(Job::Step(Ref::from_borrowed(slf)));
-                Ok(())
+                return Ok(Next::Again);
             }
-            Sent::Yielded(yielded) => this.park(slf, &home, yielded),
-            Sent::Returned(value) => this.finish(slf, &home, value),
-            Sent::Raised(raised) => this.end(slf, &home, raised),
+            Sent::Yielded(yielded) => this.park(slf, home, yielded),
+            Sent::Returned(value) => this.finish(slf, home, value),
+            Sent::Raised(raised) => this.end(slf, home, raised),
         }
+        .map(|()| Next::Settled)
     }
 
     /// The step of a cancelled task throws CancelledError, unless one is on its way already.
@@ -158,10 +200,7 @@ impl Task {
 fn resume(coroutine: &Bound<'_, PyAny>, error: Option<Ref>) -> Sent {
     let py = coroutine.py();
     match error {
-        None => {
-            let none = py.None().into_bound(py);
-            call::iter_send(coroutine, &none)
-        }
+        None => call::iter_send(coroutine, &PyNone::get(py)),
         Some(error) => {
             match call::call_method_one(coroutine, intern!(py, "throw"), error.bind(py)) {
                 Ok(value) => Sent::Yielded(Ref::new(value)),
