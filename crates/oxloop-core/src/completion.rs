@@ -5,9 +5,9 @@
 //! shared buffer until the next call, because copying them once, to their final place, is enough.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use crate::buf::WriteQueue;
+use crate::driver::descriptor::Descriptor;
 use crate::slab::Token;
 use crate::sys::socket::SockAddr;
 
@@ -33,7 +33,7 @@ pub enum Outcome<C> {
     /// A PollWrite source can be written (or has hung up, or has an error to report).
     Writable,
     /// One accepted connection, non-blocking and close-on-exec, and its peer's address.
-    Accepted(io::Result<(OwnedFd, Box<SockAddr>)>),
+    Accepted(io::Result<(Descriptor, Box<SockAddr>)>),
     /// The bytes of a Send that are left, and how many were sent.
     Sent(WriteQueue<C>, io::Result<usize>),
 }

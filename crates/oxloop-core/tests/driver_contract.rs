@@ -1,33 +1,64 @@
 //! The driver's contract, as a list of behaviours that is run over every driver.
 //!
-//! Each behaviour is a function generic over the driver; `contract!` makes tests of them for one.
-//! Sources are socket pairs, pipes and loopback listeners; nothing sleeps, and what must not happen
-//! is asserted by a wait without a timeout, or by one that something later ends.
+//! Each behaviour is a function generic over the machine: a kernel, what makes descriptors there, and
+//! a driver. `contract!` makes tests of them for one. Sources are socket pairs, pipes and listeners;
+//! nothing sleeps, and what must not happen is asserted by a wait without a timeout, or by one that
+//! something later ends.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::time::{Duration, Instant};
+mod machines;
 
-use oxloop_core::sys::fd;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use oxloop_core::driver::kernel::Kernel;
 use oxloop_core::{
-    AddressParts, Completion, Driver, EpollDriver, Op, Outcome, Side, Slab, Submitted, Token,
-    WriteQueue,
+    AddressParts, Completion, Driver, Op, Outcome, Side, Slab, Submitted, Token, WriteQueue,
 };
+
+use machines::{Linux, Machine, Simulated};
 
 type Bytes = Vec<u8>;
 
-/// A driver and the tokens given out for it.
-struct World<D> {
-    driver: D,
+type Fd<M> = <<M as Machine>::Kernel as Kernel>::Fd;
+
+/// A machine, a driver on it, and the tokens given out for it.
+struct World<M: Machine> {
+    machine: M,
+    driver: M::Driver,
     tokens: Slab<()>,
 }
 
-impl<D: Driver<Bytes>> World<D> {
-    fn new(driver: D) -> Self {
-        World { driver, tokens: Slab::new() }
+impl<M: Machine> World<M> {
+    fn new(machine: M) -> Self {
+        World { driver: machine.driver(), machine, tokens: Slab::new() }
+    }
+
+    fn pair(&self) -> (Fd<M>, Fd<M>) {
+        self.machine.pair()
+    }
+
+    /// Sends all of it to an end that has room.
+    fn write(&self, fd: &Fd<M>, bytes: &[u8]) {
+        assert_eq!(self.machine.kernel().send(fd.as_raw_fd(), bytes).unwrap(), bytes.len());
+    }
+
+    /// Receives what there is, to the end of the stream if that is there.
+    fn read_all(&self, fd: &Fd<M>, got: &mut Bytes) -> io::Result<()> {
+        let mut buf = vec![0; 64 * 1024];
+        loop {
+            match self.machine.kernel().recv(fd.as_raw_fd(), &mut buf)? {
+                0 => return Ok(()),
+                count => got.extend(&buf[..count]),
+            }
+        }
+    }
+
+    /// Receives at most 8 bytes.
+    fn read(&self, fd: &Fd<M>) -> Bytes {
+        let mut buf = [0; 8];
+        let count = self.machine.kernel().recv(fd.as_raw_fd(), &mut buf).unwrap();
+        buf[..count].to_vec()
     }
 
     fn register(&mut self, source: &impl AsRawFd) -> Token {
@@ -43,7 +74,7 @@ impl<D: Driver<Bytes>> World<D> {
     fn wait(&mut self, timeout: Option<Duration>) {
         assert!(!self.driver.has_completions());
         let mut wait = self.driver.begin_wait();
-        D::block(&mut wait, timeout).unwrap();
+        M::Driver::block(&mut wait, timeout).unwrap();
         self.driver.end_wait(wait);
     }
 
@@ -111,31 +142,25 @@ fn queue_of(chunks: impl IntoIterator<Item = Bytes>) -> WriteQueue<Bytes> {
     queue
 }
 
-fn pair() -> (UnixStream, UnixStream) {
-    let (ours, peer) = UnixStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    (ours, peer)
-}
-
-fn receives_again_and_again_then_the_end<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+fn receives_again_and_again_then_the_end<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     world.arm(token, Op::Recv);
-    peer.write_all(b"one").unwrap();
+    world.write(&peer, b"one");
     assert_eq!(world.received(), b"one");
-    peer.write_all(b"two").unwrap();
+    world.write(&peer, b"two");
     assert_eq!(world.received(), b"two");
     drop(peer);
     assert_eq!(world.received(), b"");
 }
 
-fn what_was_not_taken_is_reported_again<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+fn what_was_not_taken_is_reported_again<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     world.arm(token, Op::PollRead);
-    peer.write_all(b"ab").unwrap();
+    world.write(&peer, b"ab");
     for byte in b"ab" {
         assert!(matches!(world.completion().outcome, Outcome::Readable));
         let mut buf = [0];
@@ -147,13 +172,13 @@ fn what_was_not_taken_is_reported_again<D: Driver<Bytes>>(driver: D) {
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 }
 
-fn nothing_after_cancel_and_no_spin<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+fn nothing_after_cancel_and_no_spin<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     for op in [Op::Recv, Op::PollRead] {
         world.arm(token, op);
-        peer.write_all(b"unread").unwrap();
+        world.write(&peer, b"unread");
         // The event is fetched, and cancelled before it is answered.
         world.wait(None);
         assert!(world.driver.cancel(token, Side::Read).is_none());
@@ -166,21 +191,21 @@ fn nothing_after_cancel_and_no_spin<D: Driver<Bytes>>(driver: D) {
 }
 
 /// A wait that returned early would be one for something that nobody wants.
-fn assert_waits_in_full<D: Driver<Bytes>>(world: &mut World<D>) {
+fn assert_waits_in_full<M: Machine>(world: &mut World<M>) {
     let timeout = Duration::from_millis(5);
-    let start = Instant::now();
+    let start_ns = world.machine.now_ns();
     world.wait(Some(timeout));
-    assert!(start.elapsed() >= timeout);
+    assert!(world.machine.now_ns() - start_ns >= timeout.as_nanos() as i64);
     assert!(world.driver.next_completion().is_none());
 }
 
-fn a_pause_between_two_completions_holds<D: Driver<Bytes>>(driver: D) {
-    let pairs = [pair(), pair()];
-    let mut world = World::new(driver);
+fn a_pause_between_two_completions_holds<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let pairs = [world.pair(), world.pair()];
     let tokens: Vec<Token> = pairs.iter().map(|(ours, _)| world.register(ours)).collect();
     for (token, (_, peer)) in tokens.iter().zip(&pairs) {
         world.arm(*token, Op::Recv);
-        (&*peer).write_all(b"x").unwrap();
+        world.write(peer, b"x");
     }
     world.wait(Some(Duration::ZERO));
     let first = world.driver.next_completion().unwrap().token;
@@ -191,74 +216,73 @@ fn a_pause_between_two_completions_holds<D: Driver<Bytes>>(driver: D) {
     assert_eq!(world.received(), b"x");
 }
 
-fn nothing_after_release<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut ours = OwnedFd::from(ours);
-    let mut world = World::new(driver);
+fn nothing_after_release<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
+    let mut ours = ours;
     let token = world.register(&ours);
     world.arm(token, Op::Recv);
-    peer.write_all(b"old").unwrap();
+    world.write(&peer, b"old");
     world.wait(None);
     assert!(world.driver.release(token).is_none());
     assert!(world.driver.release(token).is_none(), "again");
     world.tokens.remove(token).unwrap();
 
     // The number is given out again before the event that was fetched is looked at.
-    let (successor, mut peer) = pair();
-    fd::duplicate_onto(successor.as_fd(), &mut ours).unwrap();
+    let (successor, peer) = world.pair();
+    world.machine.duplicate_onto(&successor, &mut ours);
     let new_token = world.register(&ours);
     assert_ne!(new_token, token);
     world.arm(new_token, Op::Recv);
     assert!(world.driver.next_completion().is_none());
-    peer.write_all(b"new").unwrap();
+    world.write(&peer, b"new");
     assert_eq!(world.completion().token, new_token);
     assert_eq!(world.driver.received(), b"new");
     let error = world.driver.submit(token, Op::Recv).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
-fn a_number_belongs_to_its_last_registration<D: Driver<Bytes>>(driver: D) {
-    let (ours, _peer) = pair();
-    let mut ours = OwnedFd::from(ours);
-    let mut world = World::new(driver);
+fn a_number_belongs_to_its_last_registration<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, _peer) = world.pair();
+    let mut ours = ours;
     let old = world.register(&ours);
     world.arm(old, Op::Recv);
     // Closed without release, and the number is given out again.
-    let (successor, mut peer) = pair();
-    fd::duplicate_onto(successor.as_fd(), &mut ours).unwrap();
+    let (successor, peer) = world.pair();
+    world.machine.duplicate_onto(&successor, &mut ours);
     let new = world.register(&ours);
     world.arm(new, Op::Recv);
     assert!(world.driver.try_send(old, b"astray").is_err());
     world.driver.release(old);
-    peer.write_all(b"x").unwrap();
+    world.write(&peer, b"x");
     assert_eq!(world.completion().token, new);
     world.driver.try_send(new, b"y").unwrap();
-    let mut buf = [0; 8];
-    assert_eq!(peer.read(&mut buf).unwrap(), 1);
+    assert_eq!(world.read(&peer), b"y");
 }
 
-fn a_descriptor_that_changed_behind_the_drivers_back_is_armed<D: Driver<Bytes>>(driver: D) {
-    let (ours, _peer) = pair();
-    let mut ours = OwnedFd::from(ours);
-    let mut world = World::new(driver);
+fn a_descriptor_that_changed_behind_the_drivers_back_is_armed<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, _peer) = world.pair();
+    let mut ours = ours;
     let first = world.register(&ours);
     world.arm(first, Op::PollRead);
     // The kernel has forgotten the registration, the driver does not know.
-    let (successor, mut peer) = pair();
-    fd::duplicate_onto(successor.as_fd(), &mut ours).unwrap();
+    let (successor, peer) = world.pair();
+    world.machine.duplicate_onto(&successor, &mut ours);
     world.arm(first, Op::PollWrite);
     assert!(matches!(world.completion().outcome, Outcome::Writable));
     world.driver.cancel(first, Side::Write);
     // The kernel still has a registration, of another token.
     let second = world.register(&ours);
     world.arm(second, Op::PollRead);
-    peer.write_all(b"x").unwrap();
+    world.write(&peer, b"x");
     assert_eq!(world.completion().token, second);
 }
 
-fn a_send_is_done_at_once_if_there_is_room<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+fn a_send_is_done_at_once_if_there_is_room<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     let queue = queue_of([b"ab".to_vec(), b"cd".to_vec()]);
     match world.driver.submit(token, Op::Send(queue)).unwrap() {
@@ -272,14 +296,12 @@ fn a_send_is_done_at_once_if_there_is_room<D: Driver<Bytes>>(driver: D) {
             other => panic!("expected four bytes sent, got {other:?}"),
         },
     }
-    let mut buf = [0; 8];
-    assert_eq!(peer.read(&mut buf).unwrap(), 4);
-    assert_eq!(&buf[..4], b"abcd");
+    assert_eq!(world.read(&peer), b"abcd");
 }
 
-fn sends_bring_back_what_is_left<D: Driver<Bytes>>(driver: D) {
-    let (ours, peer) = pair();
-    let mut world = World::new(driver);
+fn sends_bring_back_what_is_left<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     let given = world.fill(token);
     let error = match world.driver.submit(token, Op::Send(queue_of([vec![0]]))) {
@@ -288,11 +310,10 @@ fn sends_bring_back_what_is_left<D: Driver<Bytes>>(driver: D) {
     };
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 
-    peer.set_nonblocking(true).unwrap();
     let mut got = Vec::new();
     let mut is_pending = true;
     while got.len() < given.len() {
-        match (&peer).read_to_end(&mut got) {
+        match world.read_all(&peer, &mut got) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => panic!("the stream ended: {other:?}"),
         }
@@ -323,10 +344,10 @@ fn sends_bring_back_what_is_left<D: Driver<Bytes>>(driver: D) {
     assert_waits_in_full(&mut world);
 }
 
-fn cancel_and_release_give_unsent_bytes_back<D: Driver<Bytes>>(driver: D) {
-    let (ours, _peer) = pair();
-    let (others, _other_peer) = pair();
-    let mut world = World::new(driver);
+fn cancel_and_release_give_unsent_bytes_back<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, _peer) = world.pair();
+    let (others, _other_peer) = world.pair();
     let token = world.register(&ours);
     world.fill(token);
     assert!(!world.driver.cancel(token, Side::Write).unwrap().is_empty());
@@ -336,9 +357,9 @@ fn cancel_and_release_give_unsent_bytes_back<D: Driver<Bytes>>(driver: D) {
     assert!(!world.driver.release(token).unwrap().is_empty());
 }
 
-fn a_hung_up_peer_wakes_both_sides<D: Driver<Bytes>>(driver: D) {
-    let (ours, peer) = pair();
-    let mut world = World::new(driver);
+fn a_hung_up_peer_wakes_both_sides<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     world.fill(token);
     world.arm(token, Op::PollRead);
@@ -358,9 +379,9 @@ fn a_hung_up_peer_wakes_both_sides<D: Driver<Bytes>>(driver: D) {
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
-fn pipes_are_polled_read_and_written<D: Driver<Bytes>>(driver: D) {
-    let (read_end, write_end) = fd::pipe().unwrap();
-    let mut world = World::new(driver);
+fn pipes_are_polled_read_and_written<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (read_end, write_end) = world.machine.pipe();
     let read_token = world.register(&read_end);
     let write_token = world.register(&write_end);
     world.arm(write_token, Op::PollWrite);
@@ -383,23 +404,21 @@ fn pipes_are_polled_read_and_written<D: Driver<Bytes>>(driver: D) {
     assert_eq!(world.completion().token, write_token, "no reader is left");
 }
 
-fn accepts_all_that_wait<D: Driver<Bytes>>(driver: D) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let mut world = World::new(driver);
+fn accepts_all_that_wait<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (listener, address) = world.machine.listen();
     let token = world.register(&listener);
     world.arm(token, Op::Accept);
     for _ in 0..2 {
-        let address = listener.local_addr().unwrap();
-        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let clients: Vec<_> = (0..3).map(|_| world.machine.connect(address)).collect();
         let mut ports: Vec<u16> =
-            clients.iter().map(|client| client.local_addr().unwrap().port()).collect();
+            clients.iter().map(|client| world.machine.local_port(client)).collect();
         while !ports.is_empty() {
             let completion = world.completion();
             let Outcome::Accepted(Ok((accepted, peer))) = completion.outcome else {
                 panic!("expected a connection")
             };
-            assert!(fd::is_close_on_exec(accepted.as_raw_fd()).unwrap());
+            world.machine.check_accepted(accepted);
             let AddressParts::V4(_, port) = peer.parts() else { panic!("expected IPv4") };
             let place = ports.iter().position(|wanted| *wanted == port);
             ports.remove(place.expect("a connection of these clients, once"));
@@ -407,20 +426,17 @@ fn accepts_all_that_wait<D: Driver<Bytes>>(driver: D) {
     }
     world.driver.cancel(token, Side::Read);
     assert!(world.driver.next_completion().is_none());
-    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let _client = world.machine.connect(address);
     assert_waits_in_full(&mut world);
 }
 
-fn one_wait_gives_all_connections_that_are_there<D: Driver<Bytes>>(driver: D) {
-    // An abstract Unix address: a connection is in the queue as soon as connect returns.
-    let name = format!("oxloop-accepts-{}", std::process::id());
-    let address = SocketAddr::from_abstract_name(name).unwrap();
-    let listener = UnixListener::bind_addr(&address).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let mut world = World::new(driver);
+fn one_wait_gives_all_connections_that_are_there<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    // Five that are in the queue already.
+    let (listener, connect) = world.machine.listen_at_once();
     let token = world.register(&listener);
     world.arm(token, Op::Accept);
-    let _clients: Vec<_> = (0..5).map(|_| UnixStream::connect_addr(&address).unwrap()).collect();
+    let _clients: Vec<_> = (0..5).map(|_| connect(&world.machine)).collect();
     let completions = world.completions();
     assert_eq!(completions.len(), 5);
     for completion in completions {
@@ -428,26 +444,24 @@ fn one_wait_gives_all_connections_that_are_there<D: Driver<Bytes>>(driver: D) {
     }
 }
 
-fn a_close_between_two_accepts_holds<D: Driver<Bytes>>(driver: D) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let mut world = World::new(driver);
+fn a_close_between_two_accepts_holds<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (listener, address) = world.machine.listen();
     let token = world.register(&listener);
     world.arm(token, Op::Accept);
-    let address = listener.local_addr().unwrap();
-    let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    let _clients = [world.machine.connect(address), world.machine.connect(address)];
     assert!(matches!(world.completion().outcome, Outcome::Accepted(Ok(_))));
     world.driver.release(token);
     assert!(world.driver.next_completion().is_none());
 }
 
-fn an_error_of_accept_ends_its_turn<D: Driver<Bytes>>(driver: D) {
+fn an_error_of_accept_ends_its_turn<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
     // A connected socket cannot accept.
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     world.arm(token, Op::Accept);
-    peer.write_all(b"x").unwrap();
+    world.write(&peer, b"x");
     for _ in 0..2 {
         let completions = world.completions();
         assert_eq!(completions.len(), 1, "once per wait");
@@ -455,35 +469,39 @@ fn an_error_of_accept_ends_its_turn<D: Driver<Bytes>>(driver: D) {
     }
 }
 
-fn a_wakeup_ends_the_wait_under_way_or_the_next<D: Driver<Bytes>>(driver: D) {
-    let mut world = World::new(driver);
+fn a_wakeup_ends_the_wait_under_way_or_the_next<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
     let wake = world.driver.wake();
     wake.wake().unwrap();
     wake.wake().unwrap();
     assert!(world.completions().is_empty(), "nobody sees a wakeup");
     assert_waits_in_full(&mut world);
-    let thread = std::thread::spawn(move || wake.wake().unwrap());
+    let outside = world.machine.outside_work();
+    let thread = std::thread::spawn(move || {
+        wake.wake().unwrap();
+        drop(outside);
+    });
     world.wait(None);
     thread.join().unwrap();
 }
 
-fn shutdown_ends_one_direction_only<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+fn shutdown_ends_one_direction_only<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     world.arm(token, Op::Recv);
     world.driver.try_send(token, b"last").unwrap();
     world.driver.shutdown_write(token).unwrap();
     let mut got = Vec::new();
-    peer.read_to_end(&mut got).unwrap();
+    world.read_all(&peer, &mut got).unwrap();
     assert_eq!(got, b"last");
-    peer.write_all(b"still").unwrap();
+    world.write(&peer, b"still");
     assert_eq!(world.received(), b"still");
 }
 
-fn what_cannot_be_waited_for_is_an_error<D: Driver<Bytes>>(driver: D) {
-    let file = std::fs::File::open("/proc/self/exe").unwrap();
-    let mut world = World::new(driver);
+fn what_cannot_be_waited_for_is_an_error<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let file = world.machine.regular_file();
     let token = world.register(&file);
     let error = world.driver.submit(token, Op::PollRead).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
@@ -492,9 +510,9 @@ fn what_cannot_be_waited_for_is_an_error<D: Driver<Bytes>>(driver: D) {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
-fn descriptors_stay_open_and_the_drivers_own_close<D: Driver<Bytes>>(driver: D) {
-    let (ours, mut peer) = pair();
-    let mut world = World::new(driver);
+fn descriptors_stay_open_and_the_drivers_own_close<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
     let token = world.register(&ours);
     world.arm(token, Op::Recv);
     let wake = world.driver.wake();
@@ -507,43 +525,48 @@ fn descriptors_stay_open_and_the_drivers_own_close<D: Driver<Bytes>>(driver: D) 
     assert_eq!(wake.wake().unwrap_err().kind(), io::ErrorKind::NotConnected);
     world.driver.release(token);
     let mut wait = world.driver.begin_wait();
-    assert!(D::block(&mut wait, None).is_err());
-    (&ours).write_all(b"open").unwrap();
-    let mut buf = [0; 8];
-    assert_eq!(peer.read(&mut buf).unwrap(), 4);
+    assert!(M::Driver::block(&mut wait, None).is_err());
+    world.write(&ours, b"open");
+    assert_eq!(world.read(&peer), b"open");
 }
 
 macro_rules! contract {
-    ($driver:ident: $make:expr; $($behaviour:ident)*) => {
-        mod $driver {
+    ($($driver:ident: $machine:expr;)*) => {
+        $(mod $driver {
             use super::*;
-            $(#[test]
-            fn $behaviour() {
-                super::$behaviour($make);
-            })*
-        }
+            contract! { @tests $machine;
+            receives_again_and_again_then_the_end
+                what_was_not_taken_is_reported_again
+                nothing_after_cancel_and_no_spin
+                a_pause_between_two_completions_holds
+                nothing_after_release
+                a_number_belongs_to_its_last_registration
+                a_descriptor_that_changed_behind_the_drivers_back_is_armed
+                a_send_is_done_at_once_if_there_is_room
+                sends_bring_back_what_is_left
+                cancel_and_release_give_unsent_bytes_back
+                a_hung_up_peer_wakes_both_sides
+                pipes_are_polled_read_and_written
+                accepts_all_that_wait
+                one_wait_gives_all_connections_that_are_there
+                a_close_between_two_accepts_holds
+                an_error_of_accept_ends_its_turn
+                a_wakeup_ends_the_wait_under_way_or_the_next
+                shutdown_ends_one_direction_only
+                what_cannot_be_waited_for_is_an_error
+                descriptors_stay_open_and_the_drivers_own_close
+            }
+        })*
+    };
+    (@tests $machine:expr; $($behaviour:ident)*) => {
+        $(#[test]
+        fn $behaviour() {
+            super::$behaviour($machine);
+        })*
     };
 }
 
-contract! { epoll: EpollDriver::new().unwrap();
-    receives_again_and_again_then_the_end
-    what_was_not_taken_is_reported_again
-    nothing_after_cancel_and_no_spin
-    a_pause_between_two_completions_holds
-    nothing_after_release
-    a_number_belongs_to_its_last_registration
-    a_descriptor_that_changed_behind_the_drivers_back_is_armed
-    a_send_is_done_at_once_if_there_is_room
-    sends_bring_back_what_is_left
-    cancel_and_release_give_unsent_bytes_back
-    a_hung_up_peer_wakes_both_sides
-    pipes_are_polled_read_and_written
-    accepts_all_that_wait
-    one_wait_gives_all_connections_that_are_there
-    a_close_between_two_accepts_holds
-    an_error_of_accept_ends_its_turn
-    a_wakeup_ends_the_wait_under_way_or_the_next
-    shutdown_ends_one_direction_only
-    what_cannot_be_waited_for_is_an_error
-    descriptors_stay_open_and_the_drivers_own_close
+contract! {
+    epoll: Linux;
+    sim: Simulated::new(1);
 }

@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{OwnedFd, RawFd};
 
 use oxloop_core::{Driver as _, Op, Outcome, SockAddr, Token};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -81,7 +82,13 @@ fn accepted(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> PyResult<()> 
     let Some(server) = listener.get().server.bound(py) else { return Ok(()) };
     let server = server.cast_into::<Server>()?;
     match outcome {
-        Outcome::Accepted(Ok((fd, peer))) => server.get().welcome(&server, fd, peer),
+        Outcome::Accepted(Ok((fd, peer))) => match fd.into_kernel() {
+            Ok(fd) => server.get().welcome(&server, fd, peer),
+            Err(simulated) => {
+                drop(simulated);
+                Err(PyRuntimeError::new_err("a simulated connection on a loop over Linux"))
+            }
+        },
         Outcome::Accepted(Err(err)) => Server::rest(&server, listener, err),
         _ => Ok(()),
     }

@@ -21,12 +21,13 @@ mod transfer;
 mod wakeup;
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::registration::{ReadOp, Registrations, WriteOp};
 use self::wakeup::{EventFdWake, WAKEUP};
+use super::kernel::{Kernel, Linux};
 use super::{Driver, Wake};
 use crate::buf::WriteQueue;
 use crate::completion::{Completion, Outcome};
@@ -44,15 +45,16 @@ const WRITE_EVENTS: u32 = epoll::OUT | epoll::HUP | epoll::ERR;
 
 /// A [`Driver`] over epoll.
 #[derive(Debug)]
-pub struct EpollDriver<C> {
+pub struct EpollDriver<C, K: Kernel = Linux> {
+    kernel: K,
     /// `None` once closed.
-    epoll: Option<Arc<OwnedFd>>,
-    wake: Arc<EventFdWake>,
+    epoll: Option<Arc<K::Fd>>,
+    wake: Arc<EventFdWake<K>>,
     registrations: Registrations<C>,
     /// Sources for which the kernel may watch for too much; set right before the next wait.
     stale: Vec<Token>,
     /// `None` while the loop has it out to block.
-    wait: Option<EpollWait>,
+    wait: Option<EpollWait<K>>,
     /// Events of the last wait before this one are dealt with.
     cursor: usize,
     current: Option<Current>,
@@ -62,17 +64,19 @@ pub struct EpollDriver<C> {
 
 /// What an epoll wait owns: the descriptor and room for the events.
 #[derive(Debug)]
-pub struct EpollWait {
+pub struct EpollWait<K: Kernel = Linux> {
+    kernel: K,
     /// `None` if the driver was closed.
-    epoll: Option<Arc<OwnedFd>>,
+    epoll: Option<Arc<K::Fd>>,
     events: Vec<epoll::Event>,
     /// Whether the kernel has a wait with nanoseconds, as far as known.
     has_wait_ns: bool,
 }
 
-impl EpollWait {
-    fn new(epoll: Option<Arc<OwnedFd>>) -> Self {
-        EpollWait { epoll, events: Vec::with_capacity(EVENTS_PER_WAIT_MAX), has_wait_ns: true }
+impl<K: Kernel> EpollWait<K> {
+    fn new(kernel: K, epoll: Option<Arc<K::Fd>>) -> Self {
+        let events = Vec::with_capacity(EVENTS_PER_WAIT_MAX);
+        EpollWait { kernel, epoll, events, has_wait_ns: true }
     }
 }
 
@@ -98,17 +102,29 @@ impl<C> EpollDriver<C> {
     /// # Errors
     /// The process or the system has no descriptors left, or the system no memory.
     pub fn new() -> io::Result<Self> {
-        let epoll = Arc::new(epoll::create()?);
-        let wake = Arc::new(EventFdWake::new(epoll.as_raw_fd())?);
+        Self::over(Linux, READ_BUFFER_BYTES)
+    }
+}
+
+impl<C, K: Kernel> EpollDriver<C, K> {
+    /// A driver over a kernel, with a read buffer of `buffer_bytes`, at most `READ_BUFFER_BYTES`.
+    ///
+    /// # Errors
+    /// As for [`new`](EpollDriver::new).
+    pub fn over(kernel: K, buffer_bytes: usize) -> io::Result<Self> {
+        let buffer_bytes = buffer_bytes.clamp(1, READ_BUFFER_BYTES);
+        let epoll = Arc::new(kernel.epoll_create()?);
+        let wake = Arc::new(EventFdWake::new(kernel.clone(), epoll.as_raw_fd())?);
         Ok(EpollDriver {
-            wait: Some(EpollWait::new(Some(epoll.clone()))),
+            wait: Some(EpollWait::new(kernel.clone(), Some(epoll.clone()))),
             epoll: Some(epoll),
             wake,
-            registrations: Registrations::new(),
+            registrations: Registrations::new(K::FIRST_FD),
+            kernel,
             stale: Vec::new(),
             cursor: 0,
             current: None,
-            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            buffer: vec![0; buffer_bytes].into_boxed_slice(),
             received_bytes: 0,
         })
     }
@@ -149,19 +165,19 @@ impl<C> EpollDriver<C> {
                 if registration.has_unwanted_interest() {
                     // The kernel refuses if the descriptor was closed behind our back; then it does
                     // not watch it either.
-                    let _ = registration.set_interest(epoll);
+                    let _ = registration.set_interest(&self.kernel, epoll);
                 }
             }
         }
     }
 }
 
-impl<C: AsRef<[u8]>> EpollDriver<C> {
+impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
     fn submit_read(&mut self, token: Token, op: ReadOp) -> io::Result<Submitted<C>> {
         let epoll = self.epoll_fd()?;
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
         registration.read = Some(op);
-        registration.add_interest(epoll).inspect_err(|_| registration.read = None)?;
+        registration.add_interest(&self.kernel, epoll).inspect_err(|_| registration.read = None)?;
         Ok(Submitted::Pending)
     }
 
@@ -179,7 +195,7 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
         let op = match op {
             WriteOp::Send(queue) if queue.is_empty() => return done(queue, Ok(0)),
             WriteOp::Send(mut queue) if !registration.send_is_full => {
-                match registration.send_queue(&mut queue) {
+                match registration.send_queue(&self.kernel, &mut queue) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     result => return done(queue, result),
                 }
@@ -188,7 +204,7 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
             op => op,
         };
         registration.write = Some(op);
-        match registration.add_interest(epoll) {
+        match registration.add_interest(&self.kernel, epoll) {
             Ok(()) => Ok(Submitted::Pending),
             Err(error) => match registration.write.take() {
                 Some(WriteOp::Send(queue)) => done(queue, Err(error)),
@@ -208,7 +224,7 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
         match op {
             ReadOp::Poll => Some(Outcome::Readable),
             ReadOp::Recv => {
-                let result = registration.recv(&mut self.buffer);
+                let result = registration.recv(&self.kernel, &mut self.buffer);
                 self.received_bytes = *result.as_ref().unwrap_or(&0);
                 match result {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -216,7 +232,7 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
                 }
             }
             ReadOp::RecvFrom => {
-                let result = registration.recv_from(&mut self.buffer);
+                let result = registration.recv_from(&self.kernel, &mut self.buffer);
                 self.received_bytes = result.as_ref().map_or(0, |(received_bytes, _)| {
                     current.datagrams_left -= 1;
                     current.datagram_bytes_left =
@@ -234,10 +250,11 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
             ReadOp::Accept => {
                 while current.accepts_left > 0 {
                     current.accepts_left -= 1;
-                    match socket::accept(registration.fd) {
+                    match self.kernel.accept(registration.fd) {
                         Ok(accepted) => {
                             current.read = true;
-                            return Some(Outcome::Accepted(Ok((accepted.0, Box::new(accepted.1)))));
+                            let (accepted, peer) = accepted;
+                            return Some(Outcome::Accepted(Ok((accepted.into(), Box::new(peer)))));
                         }
                         Err(error) if socket::is_connection_aborted(&error) => {}
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -263,7 +280,7 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
                 registration.write = Some(WriteOp::Poll);
                 Some(Outcome::Writable)
             }
-            WriteOp::Send(mut queue) => match registration.send_queue(&mut queue) {
+            WriteOp::Send(mut queue) => match registration.send_queue(&self.kernel, &mut queue) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     registration.write = Some(WriteOp::Send(queue));
                     None
@@ -277,8 +294,8 @@ impl<C: AsRef<[u8]>> EpollDriver<C> {
     }
 }
 
-impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
-    type Wait = EpollWait;
+impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
+    type Wait = EpollWait<K>;
 
     fn name(&self) -> &'static str {
         "epoll"
@@ -294,7 +311,7 @@ impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
 
     fn release(&mut self, token: Token) -> Option<WriteQueue<C>> {
         let epoll = self.epoll_fd().ok();
-        match self.registrations.remove(token, epoll)?.write {
+        match self.registrations.remove(&self.kernel, token, epoll)?.write {
             Some(WriteOp::Send(queue)) => Some(queue),
             _ => None,
         }
@@ -324,7 +341,7 @@ impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
         match epoll {
             // The descriptor is somebody else's, who may close it as soon as this returns.
             Some(epoll) if was_poll && registration.has_unwanted_interest() => {
-                let _ = registration.set_interest(epoll);
+                let _ = registration.set_interest(&self.kernel, epoll);
             }
             _ => self.mark_stale(token),
         }
@@ -332,36 +349,41 @@ impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
     }
 
     fn try_send(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize> {
-        self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?.send(bytes)
+        let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
+        registration.send(&self.kernel, bytes)
     }
 
     fn try_send_vectored(&mut self, token: Token, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?.send_vectored(slices)
+        let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
+        registration.send_vectored(&self.kernel, slices)
     }
 
     fn try_send_to(&mut self, token: Token, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
-        self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?.send_to(bytes, to)
+        let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
+        registration.send_to(&self.kernel, bytes, to)
     }
 
     fn try_recv(&mut self, token: Token, buf: &mut [u8]) -> io::Result<usize> {
-        self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?.recv(buf)
+        let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
+        registration.recv(&self.kernel, buf)
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
-        socket::shutdown_write(registration.fd)
+        self.kernel.shutdown_write(registration.fd)
     }
 
-    fn begin_wait(&mut self) -> EpollWait {
+    fn begin_wait(&mut self) -> EpollWait<K> {
         self.drop_stale_interest();
-        self.wait.take().unwrap_or_else(|| EpollWait::new(self.epoll.clone()))
+        let fresh = || EpollWait::new(self.kernel.clone(), self.epoll.clone());
+        self.wait.take().unwrap_or_else(fresh)
     }
 
-    fn block(wait: &mut EpollWait, timeout: Option<Duration>) -> io::Result<()> {
+    fn block(wait: &mut EpollWait<K>, timeout: Option<Duration>) -> io::Result<()> {
         let epoll = wait.epoll.as_ref().map(|epoll| epoll.as_raw_fd()).ok_or_else(closed)?;
         let is_timed = timeout.is_some_and(|timeout| !timeout.is_zero());
         if is_timed && wait.has_wait_ns {
-            match epoll::wait_ns(epoll, &mut wait.events, timeout) {
+            match wait.kernel.epoll_wait_ns(epoll, &mut wait.events, timeout) {
                 // An old kernel says that it lacks the call, an old container that it is forbidden.
                 Err(error)
                     if matches!(
@@ -374,10 +396,10 @@ impl<C: AsRef<[u8]>> Driver<C> for EpollDriver<C> {
                 result => return result,
             }
         }
-        epoll::wait(epoll, &mut wait.events, timeout)
+        wait.kernel.epoll_wait(epoll, &mut wait.events, timeout)
     }
 
-    fn end_wait(&mut self, wait: EpollWait) {
+    fn end_wait(&mut self, wait: EpollWait<K>) {
         self.cursor = 0;
         self.current = None;
         if self.epoll.is_some() {

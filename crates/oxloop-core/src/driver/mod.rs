@@ -35,8 +35,11 @@
 //!
 //! `tests/driver_contract.rs` runs the same list of behaviours over every driver.
 
+pub mod descriptor;
 pub mod epoll;
+pub mod kernel;
 pub mod probe;
+pub mod sim;
 
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::buf::WriteQueue;
+use crate::driver::kernel::Kernel;
 use crate::slab::Token;
 use crate::sys::epoll::{self, Ctl};
 
@@ -65,12 +66,13 @@ impl<C> Registration<C> {
     }
 
     /// Makes the kernel watch for at least what is wanted.
-    pub(super) fn add_interest(&mut self, epoll: RawFd) -> io::Result<()> {
-        if self.wanted() & !self.kernel_mask == 0 { Ok(()) } else { self.set_interest(epoll) }
+    pub(super) fn add_interest<K: Kernel>(&mut self, kernel: &K, epoll: RawFd) -> io::Result<()> {
+        let is_enough = self.wanted() & !self.kernel_mask == 0;
+        if is_enough { Ok(()) } else { self.set_interest(kernel, epoll) }
     }
 
     /// Makes the kernel watch for exactly what is wanted.
-    pub(super) fn set_interest(&mut self, epoll: RawFd) -> io::Result<()> {
+    pub(super) fn set_interest<K: Kernel>(&mut self, kernel: &K, epoll: RawFd) -> io::Result<()> {
         let wanted = self.wanted();
         let data = self.token.to_u64();
         if wanted == self.kernel_mask {
@@ -78,19 +80,20 @@ impl<C> Registration<C> {
         }
         if wanted == 0 {
             self.kernel_mask = 0;
-            return epoll::ctl(epoll, Ctl::Delete, self.fd, 0, data);
+            return kernel.epoll_ctl(epoll, Ctl::Delete, self.fd, 0, data);
         }
         let (first, other) = match self.kernel_mask {
             0 => (Ctl::Add, Ctl::Modify),
             _ => (Ctl::Modify, Ctl::Add),
         };
-        let result =
-            epoll::ctl(epoll, first, self.fd, wanted, data).or_else(|error| match error.kind() {
+        let result = kernel.epoll_ctl(epoll, first, self.fd, wanted, data).or_else(|error| {
+            match error.kind() {
                 io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => {
-                    epoll::ctl(epoll, other, self.fd, wanted, data)
+                    kernel.epoll_ctl(epoll, other, self.fd, wanted, data)
                 }
                 _ => Err(error),
-            });
+            }
+        });
         if result.is_ok() {
             self.kernel_mask = wanted;
         }
@@ -103,13 +106,20 @@ impl<C> Registration<C> {
 pub(super) struct Registrations<C> {
     /// By the index of the token.
     by_token: Vec<Option<Registration<C>>>,
-    /// By the number of the descriptor: the token to which it belongs now.
+    /// By the number of the descriptor, from `first_fd` on: the token to which it belongs now.
     by_fd: Vec<Option<Token>>,
+    first_fd: RawFd,
 }
 
 impl<C> Registrations<C> {
-    pub(super) fn new() -> Self {
-        Registrations { by_token: Vec::new(), by_fd: Vec::new() }
+    pub(super) fn new(first_fd: RawFd) -> Self {
+        Registrations { by_token: Vec::new(), by_fd: Vec::new(), first_fd }
+    }
+
+    /// The place of a descriptor in `by_fd`; `None`: not a descriptor.
+    #[inline]
+    fn place(&self, fd: RawFd) -> Option<usize> {
+        usize::try_from(fd.checked_sub(self.first_fd)?).ok()
     }
 
     #[inline]
@@ -119,7 +129,7 @@ impl<C> Registrations<C> {
 
     /// Adds a descriptor. `InvalidInput`: not a descriptor, or the token's place is taken.
     pub(super) fn insert(&mut self, token: Token, fd: RawFd) -> io::Result<()> {
-        let fd_index = usize::try_from(fd).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let fd_index = self.place(fd).ok_or(io::ErrorKind::InvalidInput)?;
         if self.by_token.len() <= token.index() {
             self.by_token.resize_with(token.index() + 1, || None);
         }
@@ -149,11 +159,16 @@ impl<C> Registrations<C> {
     }
 
     /// Takes a descriptor out, unhooked from the kernel if it is still its own.
-    pub(super) fn remove(&mut self, token: Token, epoll: Option<RawFd>) -> Option<Registration<C>> {
+    pub(super) fn remove<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        token: Token,
+        epoll: Option<RawFd>,
+    ) -> Option<Registration<C>> {
         self.get(token)?;
         let mut removed = self.by_token[token.index()].take()?;
-        if let Some(owner) = usize::try_from(removed.fd).ok().and_then(|fd| self.by_fd.get_mut(fd))
-        {
+        let place = self.place(removed.fd);
+        if let Some(owner) = place.and_then(|place| self.by_fd.get_mut(place)) {
             *owner = None;
         }
         removed.read = None;
@@ -161,7 +176,7 @@ impl<C> Registrations<C> {
         if let Some(epoll) = epoll.filter(|_| removed.kernel_mask != 0) {
             // The kernel refuses if the descriptor was closed already; then it has forgotten it
             // too.
-            let _ = removed.set_interest(epoll);
+            let _ = removed.set_interest(kernel, epoll);
         }
         removed.write = send;
         Some(removed)

@@ -9,9 +9,9 @@ use std::os::fd::RawFd;
 
 use super::registration::Registration;
 use crate::buf::WriteQueue;
+use crate::driver::kernel::Kernel;
 use crate::limits::IOVECS_PER_SEND_MAX;
-use crate::sys::socket::SockAddr;
-use crate::sys::{fd, socket};
+use crate::sys::socket::{self, SockAddr};
 
 impl<C> Registration<C> {
     /// Makes a call, told whether by socket calls, until it is answered.
@@ -30,50 +30,63 @@ impl<C> Registration<C> {
         }
     }
 
-    pub(super) fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn recv<K: Kernel>(&mut self, kernel: &K, buf: &mut [u8]) -> io::Result<usize> {
         self.call(
             |raw, is_socket| {
-                if is_socket { socket::recv(raw, buf) } else { fd::read(raw, buf) }
+                if is_socket { kernel.recv(raw, buf) } else { kernel.read(raw, buf) }
             },
         )
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn send<K: Kernel>(&mut self, kernel: &K, bytes: &[u8]) -> io::Result<usize> {
         let result =
             self.call(
                 |raw, is_socket| {
-                    if is_socket { socket::send(raw, bytes) } else { fd::write(raw, bytes) }
+                    if is_socket { kernel.send(raw, bytes) } else { kernel.write(raw, bytes) }
                 },
             );
         self.note_room(&result, bytes.len());
         result
     }
 
-    pub(super) fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn send_vectored<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         let slices = &slices[..slices.len().min(IOVECS_PER_SEND_MAX)];
         if let [one] = slices {
-            return self.send(one);
+            return self.send(kernel, one);
         }
         let asked_bytes = slices.iter().map(|slice| slice.len()).sum();
         let result = self.call(|raw, is_socket| match is_socket {
-            true => socket::send_vectored(raw, slices),
-            false => fd::write_vectored(raw, slices),
+            true => kernel.send_vectored(raw, slices),
+            false => kernel.write_vectored(raw, slices),
         });
         self.note_room(&result, asked_bytes);
         result
     }
 
-    pub(super) fn recv_from(&mut self, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
+    pub(super) fn recv_from<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        buf: &mut [u8],
+    ) -> io::Result<(usize, SockAddr)> {
         loop {
-            match socket::recv_from(self.fd, buf) {
+            match kernel.recv_from(self.fd, buf) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
     }
 
-    pub(super) fn send_to(&mut self, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
-        self.call(|raw, _| socket::send_to(raw, bytes, to))
+    pub(super) fn send_to<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        bytes: &[u8],
+        to: &SockAddr,
+    ) -> io::Result<usize> {
+        self.call(|raw, _| kernel.send_to(raw, bytes, to))
     }
 
     fn note_room(&mut self, result: &io::Result<usize>, asked_bytes: usize) {
@@ -86,10 +99,14 @@ impl<C> Registration<C> {
 
 impl<C: AsRef<[u8]>> Registration<C> {
     /// Sends from the front of a queue and takes off what was sent.
-    pub(super) fn send_queue(&mut self, queue: &mut WriteQueue<C>) -> io::Result<usize> {
+    pub(super) fn send_queue<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        queue: &mut WriteQueue<C>,
+    ) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); IOVECS_PER_SEND_MAX];
         let filled = queue.as_io_slices(&mut slices);
-        let sent_bytes = self.send_vectored(&slices[..filled])?;
+        let sent_bytes = self.send_vectored(kernel, &slices[..filled])?;
         queue.advance(sent_bytes);
         Ok(sent_bytes)
     }

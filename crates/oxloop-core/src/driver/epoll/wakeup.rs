@@ -9,26 +9,29 @@
 //! since.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 use crate::driver::Wake;
-use crate::sys::{epoll, eventfd};
+use crate::driver::kernel::Kernel;
+use crate::sys::epoll;
 
 /// The number in the kernel's hands that stands for the wakeup; no live token is 0.
 pub(super) const WAKEUP: u64 = 0;
 
 #[derive(Debug)]
-pub(super) struct EventFdWake {
-    fd: Mutex<Option<OwnedFd>>,
+pub(super) struct EventFdWake<K: Kernel> {
+    kernel: K,
+    fd: Mutex<Option<K::Fd>>,
 }
 
-impl EventFdWake {
+impl<K: Kernel> EventFdWake<K> {
     /// A new eventfd, watched by `epoll`.
-    pub(super) fn new(epoll: RawFd) -> io::Result<Self> {
-        let fd = eventfd::create()?;
-        epoll::ctl(epoll, epoll::Ctl::Add, fd.as_raw_fd(), epoll::IN | epoll::EDGE, WAKEUP)?;
-        Ok(EventFdWake { fd: Mutex::new(Some(fd)) })
+    pub(super) fn new(kernel: K, epoll: RawFd) -> io::Result<Self> {
+        let fd = kernel.eventfd()?;
+        let mask = epoll::IN | epoll::EDGE;
+        kernel.epoll_ctl(epoll, epoll::Ctl::Add, fd.as_raw_fd(), mask, WAKEUP)?;
+        Ok(EventFdWake { kernel, fd: Mutex::new(Some(fd)) })
     }
 
     pub(super) fn close(&self) {
@@ -36,17 +39,17 @@ impl EventFdWake {
     }
 }
 
-impl Wake for EventFdWake {
+impl<K: Kernel> Wake for EventFdWake<K> {
     fn wake(&self) -> io::Result<()> {
         let guard = self.fd.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(fd) = guard.as_ref() else {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the driver is closed"));
         };
         loop {
-            match eventfd::add_one(fd.as_raw_fd()) {
+            match self.kernel.eventfd_add_one(fd.as_raw_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    eventfd::take(fd.as_raw_fd())?;
+                    self.kernel.eventfd_take(fd.as_raw_fd())?;
                 }
                 result => return result,
             }
