@@ -1,24 +1,24 @@
-"""oxloop: asyncio's event loop, rebuilt in Rust.
+"""oxloop: asyncio, rebuilt in Rust.
 
 This file is the list of public names, nothing else.
 
     oxloop.run(main())                                     # instead of asyncio.run
     asyncio.run(main(), loop_factory=oxloop.new_event_loop)  # the same, 3.12 and later
     oxloop.install()                                       # asyncio.run now uses oxloop
+    import oxloop as asyncio                               # all of asyncio's names
 
 `EventLoopPolicy` is made at first use: policies leave asyncio in 3.16, and `import oxloop` must
-neither warn about them nor need them.
+neither warn about them nor need them. What type checkers see is `__init__.pyi`.
 """
 
-from typing import TYPE_CHECKING, Any
+import asyncio as _asyncio
+from typing import Any
 
+from oxloop import _namespace
 from oxloop._loop import EventLoop
-from oxloop._oxloop import Future, Handle, Task, TimerHandle, __version__
-from oxloop._runner import Runner, new_event_loop, run
+from oxloop._oxloop import Future, Handle, Task, TimerHandle, __version__, sleep
+from oxloop._runner import Runner, get_event_loop, new_event_loop, run
 from oxloop._server import Server
-
-if TYPE_CHECKING:
-    from oxloop._policy import EventLoopPolicy
 
 __all__ = (
     "EventLoop",
@@ -30,9 +30,11 @@ __all__ = (
     "Task",
     "TimerHandle",
     "__version__",
+    "get_event_loop",
     "install",
     "new_event_loop",
     "run",
+    "sleep",
 )
 
 
@@ -56,8 +58,16 @@ def __getattr__(name: str) -> Any:
 
         globals()[name] = EventLoopPolicy
         return EventLoopPolicy
+    if not name.startswith("__"):
+        try:
+            return getattr(_asyncio, name)
+        except AttributeError:
+            pass
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
+
+
+__all__ = _namespace.fill(globals())  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""`run`, `Runner` and `new_event_loop`: the ways to start a program on oxloop.
+"""`run`, `Runner`, `new_event_loop`, `get_event_loop`: the ways to start a program on oxloop.
 
 Facts: `asyncio.Runner` already holds everything that is hard here (Ctrl-C, cancelling what is
 left, the shutdown of async generators and of the executor), it changes with every version of
@@ -14,6 +14,7 @@ with `asyncio.run(main(), loop_factory=...)`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -26,6 +27,30 @@ _LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def new_event_loop() -> EventLoop:
     """Make a new oxloop event loop. It is the loop factory to hand to other programs."""
     return EventLoop()
+
+
+def get_event_loop() -> asyncio.AbstractEventLoop:
+    """Return the running loop, or the current one of this thread, as `asyncio.get_event_loop`.
+
+    Where asyncio makes a loop because there is none yet (in the main thread, up to 3.13), it is
+    oxloop's; a policy that the program has set decides for itself.
+
+    Raises:
+        RuntimeError: there is no current loop.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None:
+        return running
+    if sys.version_info < (3, 14):
+        policy: Any = asyncio.get_event_loop_policy()
+        default: Any = asyncio.DefaultEventLoopPolicy
+        if type(policy) is default and "_loop_factory" not in vars(policy):
+            policy._loop_factory = new_event_loop
+            try:
+                return policy.get_event_loop()  # type: ignore[no-any-return]
+            finally:
+                del policy._loop_factory
+    return asyncio.get_event_loop()
 
 
 class Runner(asyncio.Runner):  # type: ignore[misc]  # final to type checkers only

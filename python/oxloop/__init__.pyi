@@ -1,0 +1,39 @@
+# What type checkers see of `oxloop`: asyncio's names with asyncio's types, so that a program may
+# say `import oxloop as asyncio`, and what is oxloop's own. At run time `__init__.py` chooses.
+
+from asyncio import *
+from asyncio import (
+    base_events as base_events,
+    constants as constants,
+    coroutines as coroutines,
+    events as events,
+    exceptions as exceptions,
+    format_helpers as format_helpers,
+    futures as futures,
+    locks as locks,
+    log as log,
+    mixins as mixins,
+    protocols as protocols,
+    queues as queues,
+    runners as runners,
+    sslproto as sslproto,
+    staggered as staggered,
+    streams as streams,
+    subprocess as subprocess,
+    taskgroups as taskgroups,
+    tasks as tasks,
+    threads as threads,
+    timeouts as timeouts,
+    transports as transports,
+    trsock as trsock,
+)
+from asyncio import TaskGroup as TaskGroup
+from typing import Final
+
+from oxloop._loop import EventLoop as EventLoop
+from oxloop._policy import EventLoopPolicy as EventLoopPolicy
+from oxloop._runner import Runner as Runner, new_event_loop as new_event_loop, run as run
+
+__version__: Final[str]
+
+def install() -> None: ...
