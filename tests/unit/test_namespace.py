@@ -1,4 +1,4 @@
-"""`import oxloop as asyncio`: every name of the running asyncio is there, oxloop's where it has one."""
+"""`import oxloop as asyncio`: every name of asyncio is there, oxloop's where it has one."""
 
 from __future__ import annotations
 
