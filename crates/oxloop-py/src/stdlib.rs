@@ -65,9 +65,32 @@ imported! {
     sigint = "signal"."SIGINT";
     sig_dfl = "signal"."SIG_DFL";
     default_int_handler = "signal"."default_int_handler";
+    deque = "collections"."deque";
+    heappush = "heapq"."heappush";
+    heappop = "heapq"."heappop";
+    get_running_loop_or_none = "asyncio.events"."_get_running_loop";
+    broken_barrier_error = "asyncio.exceptions"."BrokenBarrierError";
+    barrier_state = "asyncio.locks"."_BarrierState";
+    queue_full = "asyncio.queues"."QueueFull";
+    queue_empty = "asyncio.queues"."QueueEmpty";
     warn = "warnings"."warn";
     main_thread = "threading"."main_thread";
     is_debug_mode = "asyncio.coroutines"."_is_debug_mode";
+}
+
+/// `asyncio.QueueShutDown`; one of our own where asyncio has none yet (before 3.13).
+pub fn queue_shut_down(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CELL.get_or_try_init(py, || {
+        if let Some(class) = py.import("asyncio.queues")?.getattr_opt("QueueShutDown")? {
+            return Ok(class.unbind());
+        }
+        let base = py.get_type::<pyo3::exceptions::PyException>();
+        let doc = c"Raised when putting on to or getting from a shut-down Queue.";
+        PyErr::new_type(py, c"oxloop.QueueShutDown", Some(doc), Some(&base), None)
+            .map(|class| class.into_any())
+    })
+    .map(|object| object.bind(py))
 }
 
 /// `(major, minor)` of the running Python.

@@ -201,6 +201,12 @@ impl EventLoop {
         self.forks != FORKS.load(Ordering::Relaxed)
     }
 
+    /// Whether this thread runs the loop.
+    #[inline]
+    pub fn runs_here(&self) -> bool {
+        self.thread.get().is_some_and(|thread| thread == crate::ffi::call::thread_ident())
+    }
+
     /// RuntimeError in debug mode when called from a thread that does not run the loop.
     #[inline]
     pub fn check_thread(&self, py: Python<'_>) -> PyResult<()> {

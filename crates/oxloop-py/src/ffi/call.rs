@@ -120,6 +120,16 @@ pub fn call_method_one<'py>(
     owned(object.py(), result)
 }
 
+/// `threading.get_ident()`, without a call into Python.
+#[inline]
+pub fn thread_ident() -> u64 {
+    unsafe extern "C" {
+        fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
+    }
+    // SAFETY: has no preconditions; part of the C API that `_thread.get_ident` itself returns.
+    unsafe { PyThread_get_thread_ident() }
+}
+
 /// Runs the Python handlers of signals that have arrived.
 #[inline]
 pub fn check_signals(py: Python<'_>) -> PyResult<()> {

@@ -80,6 +80,16 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
         Ok(())
     }
 
+    /// TypeError if any argument was given.
+    #[inline]
+    pub fn expect_none(&self, function: &str) -> PyResult<()> {
+        if self.positional == 0 && !self.has_keywords() {
+            return Ok(());
+        }
+        self.keywords(function, |_, _| false)?;
+        self.expect(function, 0, 0)
+    }
+
     /// TypeError unless between `min` and `max` positional arguments were given.
     pub fn expect(&self, function: &str, min: usize, max: usize) -> PyResult<()> {
         if (min..=max).contains(&self.positional) {
