@@ -95,6 +95,21 @@ pub unsafe fn run_dealloc<T: Finalize>(
     }
 }
 
+/// Shortens the C name of `T` to what follows its last dot.
+///
+/// Messages of the interpreter show the C name: "object Lock can't be used in 'await' expression".
+/// `__name__`, `__qualname__` and `__module__` are kept elsewhere and stay.
+pub fn use_bare_name<T: PyTypeInfo>(py: Python<'_>) {
+    let class = T::type_object_raw(py);
+    // SAFETY: import time, the type is ours, and its C name is a string that lives as long as it.
+    unsafe {
+        let name = std::ffi::CStr::from_ptr((*class).tp_name);
+        if let Some(dot) = name.to_bytes().iter().rposition(|&byte| byte == b'.') {
+            (*class).tp_name = name.as_ptr().add(dot + 1);
+        }
+    }
+}
+
 /// An awaitable's iterator, resumed without StopIteration.
 pub trait Resume: PyTypeInfo {
     fn resume<'py>(object: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Sent;

@@ -42,7 +42,7 @@ impl State {
 }
 
 /// So many tasks wait for one another.
-#[pyclass(frozen, subclass, dict, weakref, name = "Barrier")]
+#[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Barrier")]
 pub struct Barrier {
     condition: Slot,
     parties: Number,
@@ -103,10 +103,7 @@ struct Wait {
 }
 
 impl Wait {
-    fn parts<'a, 'py: 'a>(
-        &'a self,
-        py: Python<'py>,
-    ) -> (&'a Barrier, &'a Bound<'py, Condition>) {
+    fn parts<'a, 'py: 'a>(&'a self, py: Python<'py>) -> (&'a Barrier, &'a Bound<'py, Condition>) {
         (self.barrier.bind_as::<Barrier>(py).get(), self.condition.bind_as(py))
     }
 

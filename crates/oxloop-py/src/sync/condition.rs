@@ -30,7 +30,7 @@ use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
 
 /// Tasks that wait, under a lock, until somebody notifies them.
-#[pyclass(frozen, subclass, dict, weakref, name = "Condition")]
+#[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Condition")]
 pub struct Condition {
     home: Home,
     waiters: WaitList,

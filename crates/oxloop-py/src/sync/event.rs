@@ -20,7 +20,7 @@ use crate::ffi::{Ref, Slot};
 use crate::future::none;
 
 /// A flag that tasks wait for.
-#[pyclass(frozen, subclass, dict, weakref, name = "Event")]
+#[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Event")]
 pub struct Event {
     home: Home,
     waiters: WaitList,

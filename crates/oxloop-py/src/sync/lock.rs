@@ -25,7 +25,7 @@ use crate::ffi::{Ref, Slot, call};
 use crate::future::none;
 
 /// A lock that belongs to no task in particular.
-#[pyclass(frozen, subclass, dict, weakref, name = "Lock")]
+#[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Lock")]
 pub struct Lock {
     home: Home,
     waiters: WaitList,

@@ -34,8 +34,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
+use crate::ffi::call;
+use crate::ffi::class::use_bare_name;
 use crate::ffi::fastcall::{attach, fast_method};
-use crate::{ffi::call, stdlib};
+use crate::stdlib;
 use barrier::Barrier;
 use condition::Condition;
 use event::Event;
@@ -72,10 +74,30 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     attach::<Event>(
         py,
         vec![
-            fast_method!(Event, c"wait", event::wait, c"wait($self)\n--\n\nWait until the event is set; returns True."),
-            fast_method!(Event, c"set", event::set, c"set($self)\n--\n\nSet the event and wake all that wait for it."),
-            fast_method!(Event, c"clear", event::clear, c"clear($self)\n--\n\nFrom now on wait() waits for the next set()."),
-            fast_method!(Event, c"is_set", event::is_set, c"is_set($self)\n--\n\nTrue if the event is set."),
+            fast_method!(
+                Event,
+                c"wait",
+                event::wait,
+                c"wait($self)\n--\n\nWait until the event is set; returns True."
+            ),
+            fast_method!(
+                Event,
+                c"set",
+                event::set,
+                c"set($self)\n--\n\nSet the event and wake all that wait for it."
+            ),
+            fast_method!(
+                Event,
+                c"clear",
+                event::clear,
+                c"clear($self)\n--\n\nFrom now on wait() waits for the next set()."
+            ),
+            fast_method!(
+                Event,
+                c"is_set",
+                event::is_set,
+                c"is_set($self)\n--\n\nTrue if the event is set."
+            ),
         ],
     )?;
     attach::<Condition>(
@@ -85,10 +107,30 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     attach::<Semaphore>(
         py,
         vec![
-            fast_method!(Semaphore, c"acquire", semaphore::acquire, c"acquire($self)\n--\n\nWait for a permit and take it; returns True."),
-            fast_method!(Semaphore, c"release", semaphore::release, c"release($self)\n--\n\nGive a permit back, to the first waiter if there is one."),
-            fast_method!(Semaphore, c"__aenter__", semaphore::enter, c"__aenter__($self)\n--\n\nacquire()"),
-            fast_method!(Semaphore, c"__aexit__", semaphore::exit, c"__aexit__($self, exc_type, exc, tb)\n--\n\nrelease()"),
+            fast_method!(
+                Semaphore,
+                c"acquire",
+                semaphore::acquire,
+                c"acquire($self)\n--\n\nWait for a permit and take it; returns True."
+            ),
+            fast_method!(
+                Semaphore,
+                c"release",
+                semaphore::release,
+                c"release($self)\n--\n\nGive a permit back, to the first waiter if there is one."
+            ),
+            fast_method!(
+                Semaphore,
+                c"__aenter__",
+                semaphore::enter,
+                c"__aenter__($self)\n--\n\nacquire()"
+            ),
+            fast_method!(
+                Semaphore,
+                c"__aexit__",
+                semaphore::exit,
+                c"__aexit__($self, exc_type, exc, tb)\n--\n\nrelease()"
+            ),
         ],
     )?;
     attach::<Queue>(
@@ -116,9 +158,8 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("QueueShutDown", stdlib::queue_shut_down(py)?)
 }
 
-/// Adds a class. Its C name has no module, because the interpreter's messages show it as it is
-/// ("object Lock can't be used in 'await' expression").
+/// Adds a class, known by its bare name to the interpreter's messages as a class of asyncio is.
 fn add<T: pyo3::PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.py().get_type::<T>().setattr(intern!(module.py(), "__module__"), "oxloop")?;
+    use_bare_name::<T>(module.py());
     module.add_class::<T>()
 }

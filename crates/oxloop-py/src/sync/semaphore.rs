@@ -25,7 +25,7 @@ use crate::ffi::{Ref, Slot, call};
 use crate::future::none;
 
 /// At most `value` holders at a time.
-#[pyclass(frozen, subclass, dict, weakref, name = "Semaphore")]
+#[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Semaphore")]
 pub struct Semaphore {
     home: Home,
     waiters: WaitList,
@@ -152,8 +152,7 @@ impl Body for Acquire {
 }
 
 fn acquiring(slf: &Bound<'_, Semaphore>, entering: bool) -> PyResult<Ref> {
-    let body =
-        Acquire { semaphore: Ref::from_borrowed(slf), waiter: Slot::empty(), entering };
+    let body = Acquire { semaphore: Ref::from_borrowed(slf), waiter: Slot::empty(), entering };
     Coroutine::make(slf.py(), body)
 }
 
@@ -278,7 +277,7 @@ impl Semaphore {
 }
 
 /// A semaphore that refuses more releases than acquisitions.
-#[pyclass(frozen, subclass, extends = Semaphore, name = "BoundedSemaphore")]
+#[pyclass(frozen, subclass, extends = Semaphore, module = "oxloop", name = "BoundedSemaphore")]
 pub struct BoundedSemaphore {
     bound: Number,
 }

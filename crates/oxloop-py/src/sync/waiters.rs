@@ -258,10 +258,9 @@ pub fn cancel(py: Python<'_>, waiter: &Ref) -> PyResult<()> {
 pub fn wake(py: Python<'_>, waiter: &Ref, value: Ref) -> PyResult<()> {
     match waiter.bind(py).cast_exact::<Future>() {
         Ok(future) => Future::resolve(future, value),
-        Err(_) => waiter
-            .bind(py)
-            .call_method1(intern!(py, "set_result"), (value.bind(py),))
-            .map(drop),
+        Err(_) => {
+            waiter.bind(py).call_method1(intern!(py, "set_result"), (value.bind(py),)).map(drop)
+        }
     }
 }
 

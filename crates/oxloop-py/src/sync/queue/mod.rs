@@ -38,7 +38,7 @@ pub use methods::{empty, full, get, get_nowait, put, put_nowait, qsize, task_don
 use store::{Kind, Store};
 
 /// Items between tasks, first in, first out.
-#[pyclass(frozen, subclass, dict, weakref, name = "Queue")]
+#[pyclass(frozen, subclass, dict, weakref, module = "oxloop", name = "Queue")]
 pub struct Queue {
     home: Home,
     maxsize: Number,
@@ -55,27 +55,18 @@ pub struct Queue {
 }
 
 /// A queue that gives the item put in last.
-#[pyclass(frozen, subclass, extends = Queue, name = "LifoQueue")]
+#[pyclass(frozen, subclass, extends = Queue, module = "oxloop", name = "LifoQueue")]
 pub struct LifoQueue;
 
 /// A queue that gives the smallest item.
-#[pyclass(frozen, subclass, extends = Queue, name = "PriorityQueue")]
+#[pyclass(frozen, subclass, extends = Queue, module = "oxloop", name = "PriorityQueue")]
 pub struct PriorityQueue;
 
 attached_only!(Queue);
 
 /// What asyncio calls through `self`.
-const REPLACEABLE: [&str; 9] = [
-    "_init",
-    "_put",
-    "_get",
-    "_format",
-    "qsize",
-    "empty",
-    "full",
-    "put_nowait",
-    "get_nowait",
-];
+const REPLACEABLE: [&str; 9] =
+    ["_init", "_put", "_get", "_format", "qsize", "empty", "full", "put_nowait", "get_nowait"];
 
 impl Queue {
     fn bare(kind: Kind) -> Self {
