@@ -63,7 +63,18 @@ __all__ = [
     "WritePipeTransport",
     "Server",
     "_Listener",
+    "Lock",
+    "Event",
+    "Condition",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Barrier",
+    "Queue",
+    "LifoQueue",
+    "PriorityQueue",
+    "QueueShutDown",
     "describe_driver",
+    "sleep",
     "_after_fork_in_child",
 ]
 
@@ -477,6 +488,38 @@ class FutureIter:
         /,
     ) -> Any: ...
     def close(self) -> None: ...
+
+# Locks and queues: asyncio's, with `Queue.shutdown` on every version.
+@disjoint_base
+class Lock(asyncio.Lock): ...
+
+@disjoint_base
+class Event(asyncio.Event): ...
+
+@disjoint_base
+class Condition(asyncio.Condition): ...
+
+@disjoint_base
+class Semaphore(asyncio.Semaphore): ...
+
+@disjoint_base
+class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):
+    def release(self) -> None: ...
+
+@disjoint_base
+class Barrier(asyncio.Barrier): ...
+
+@disjoint_base
+class Queue(asyncio.Queue[_T]):
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+class LifoQueue(Queue[_T], asyncio.LifoQueue[_T]):
+    def __new__(cls, maxsize: int = 0) -> Self: ...
+
+class PriorityQueue(Queue[_T], asyncio.PriorityQueue[_T]):  # type: ignore[type-var]
+    def __new__(cls, maxsize: int = 0) -> Self: ...
+
+class QueueShutDown(Exception): ...
 
 # What a task schedules on a loop that is not oxloop's.
 @final

@@ -387,6 +387,11 @@ impl Barrier {
         super::plain_repr(slf.as_any(), &text, 0)
     }
 
+    #[getter(__class__)]
+    fn class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        super::asyncio_class(slf.as_any())
+    }
+
     #[getter]
     fn _cond<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(self.condition(py)?.into_bound(py))

@@ -22,6 +22,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::context::{Enter, Exit, call_release};
 use super::home::Home;
 use super::lock::{Acquiring, Lock};
+use super::number::Given;
 use super::waiters::{WaitList, truth};
 use super::{is_cancellation, plain_repr};
 use crate::coroutine::{Body, Coroutine, Progress};
@@ -340,12 +341,12 @@ impl Condition {
     }
 
     /// Wake `n` of the tasks that wait; RuntimeError unless the lock is held.
-    #[pyo3(signature = (n = None))]
-    fn notify(slf: &Bound<'_, Self>, n: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    #[pyo3(signature = (n = Given(None)), text_signature = "($self, n=1)")]
+    fn notify(slf: &Bound<'_, Self>, n: Given<'_>) -> PyResult<()> {
         if !Self::is_locked(slf)? {
             return Err(PyRuntimeError::new_err("cannot notify on un-acquired lock"));
         }
-        slf.get().waiters.wake_pending(slf.py(), notified(n)?, false)
+        slf.get().waiters.wake_pending(slf.py(), notified(n.0.as_ref())?, false)
     }
 
     /// Wake all tasks that wait; RuntimeError unless the lock is held.
@@ -385,6 +386,11 @@ impl Condition {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let state = if Self::is_locked(slf)? { "locked" } else { "unlocked" };
         plain_repr(slf.as_any(), state, slf.get().waiters.len(slf.py())?)
+    }
+
+    #[getter(__class__)]
+    fn class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        super::asyncio_class(slf.as_any())
     }
 
     fn _get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

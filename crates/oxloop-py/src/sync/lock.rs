@@ -238,6 +238,11 @@ impl Lock {
         plain_repr(slf.as_any(), state, this.waiters.len(slf.py())?)
     }
 
+    #[getter(__class__)]
+    fn class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        super::asyncio_class(slf.as_any())
+    }
+
     fn _get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().home.running(slf.as_any())
     }

@@ -54,6 +54,25 @@ fn plain_repr(object: &Bound<'_, PyAny>, state: &str, waiters: usize) -> PyResul
     Ok(format!("{} [{state}{waiters}]>", plain.trim_end_matches('>')))
 }
 
+/// What an instance gives as its `__class__`: asyncio's class, so that `isinstance` holds in code
+/// that knows only asyncio; for an instance of a Python subclass its own class.
+fn asyncio_class<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let class = object.get_type();
+    let native = call::is_exactly::<Lock>(object)
+        || call::is_exactly::<Event>(object)
+        || call::is_exactly::<Condition>(object)
+        || call::is_exactly::<Semaphore>(object)
+        || call::is_exactly::<BoundedSemaphore>(object)
+        || call::is_exactly::<Barrier>(object)
+        || call::is_exactly::<Queue>(object)
+        || call::is_exactly::<LifoQueue>(object)
+        || call::is_exactly::<PriorityQueue>(object);
+    if native {
+        return object.py().import("asyncio")?.getattr(class.name()?);
+    }
+    Ok(class.into_any())
+}
+
 /// Whether an error is a CancelledError.
 fn is_cancellation(py: Python<'_>, err: &PyErr) -> PyResult<bool> {
     Ok(call::has_type(err.value(py), stdlib::cancelled_error(py)?))

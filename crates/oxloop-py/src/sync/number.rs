@@ -9,11 +9,23 @@
 
 use std::cell::Cell;
 
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::ffi::{Ref, Slot};
+
+/// An argument that has a default, and for which None is a value like any other.
+pub struct Given<'py>(pub Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(object.to_owned())))
+    }
+}
 
 /// A number of the user's.
 #[derive(Default)]

@@ -15,7 +15,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::{Enter, Exit, call_release};
 use super::home::Home;
-use super::number::Number;
+use super::number::{Given, Number};
 use super::waiters::{self, WaitList, truth};
 use super::{is_cancellation, plain_repr};
 use crate::coroutine::{Body, Coroutine, Progress};
@@ -202,9 +202,9 @@ impl Semaphore {
         Self::bare()
     }
 
-    #[pyo3(signature = (value = None))]
-    fn __init__(&self, py: Python<'_>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.start(py, value)
+    #[pyo3(signature = (value = Given(None)))]
+    fn __init__(&self, py: Python<'_>, value: Given<'_>) -> PyResult<()> {
+        self.start(py, value.0.as_ref())
     }
 
     /// True if `acquire()` would have to wait.
@@ -221,6 +221,11 @@ impl Semaphore {
             format!("unlocked, value:{}", this.value.object(py)?.str()?)
         };
         plain_repr(slf.as_any(), &state, this.waiters.len(py)?)
+    }
+
+    #[getter(__class__)]
+    fn class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        super::asyncio_class(slf.as_any())
     }
 
     fn _get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -295,13 +300,13 @@ impl BoundedSemaphore {
         PyClassInitializer::from(Semaphore::bare()).add_subclass(Self { bound: Number::of(1) })
     }
 
-    #[pyo3(signature = (value = None))]
-    fn __init__(slf: &Bound<'_, Self>, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        match value {
+    #[pyo3(signature = (value = Given(None)))]
+    fn __init__(slf: &Bound<'_, Self>, value: Given<'_>) -> PyResult<()> {
+        match &value.0 {
             Some(value) => slf.get().bound.set(value),
             None => slf.get().bound.set_int(1),
         }
-        slf.as_super().get().start(slf.py(), value)
+        slf.as_super().get().start(slf.py(), value.0.as_ref())
     }
 
     /// Give a permit back; ValueError if none is out.

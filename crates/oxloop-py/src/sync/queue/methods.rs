@@ -16,6 +16,7 @@ use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
 use crate::future::none;
 use crate::stdlib;
+use crate::sync::number::Given;
 use crate::sync::waiters::truth;
 
 /// The argument of `put` and `put_nowait`.
@@ -101,17 +102,18 @@ impl Queue {
         Self::bare(Kind::Fifo)
     }
 
-    #[pyo3(signature = (maxsize = None))]
-    fn __init__(slf: &Bound<'_, Self>, maxsize: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        Self::start(slf, maxsize)
+    #[pyo3(signature = (maxsize = Given(None)))]
+    fn __init__(slf: &Bound<'_, Self>, maxsize: Given<'_>) -> PyResult<()> {
+        Self::start(slf, maxsize.0.as_ref())
     }
 
     #[classmethod]
+    #[pyo3(signature = (r#type, /))]
     fn __class_getitem__<'py>(
         class: &Bound<'py, PyType>,
-        item: &Bound<'py, PyAny>,
+        r#type: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        stdlib::generic_alias(class.py())?.call1((class, item))
+        stdlib::generic_alias(class.py())?.call1((class, r#type))
     }
 
     fn _init(&self, py: Python<'_>, maxsize: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -147,7 +149,7 @@ impl Queue {
 
     /// No more items: `put` raises QueueShutDown, and `get` does when the queue is empty, or, with
     /// `immediate`, now: then the items left are dropped and count as done.
-    #[pyo3(signature = (immediate = None))]
+    #[pyo3(signature = (immediate = None), text_signature = "($self, immediate=False)")]
     fn shutdown(slf: &Bound<'_, Self>, immediate: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let immediate = match immediate {
             Some(immediate) => immediate.is_truthy()?,
@@ -190,6 +192,11 @@ impl Queue {
             text += " shutdown";
         }
         Ok(text)
+    }
+
+    #[getter(__class__)]
+    fn class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::sync::asyncio_class(slf.as_any())
     }
 
     fn _get_loop<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
