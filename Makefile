@@ -27,6 +27,7 @@ demo: need-python ## one unmodified program on asyncio, then on oxloop: figures 
 	@sh scripts/make_venv.sh '$(PYTHON)' .venv requirements/demo.txt
 	@sh scripts/install_wheel.sh .venv release
 	@.venv/bin/python demo/compare.py
+	@.venv/bin/python demo/one_line.py
 
 test-venv: need-python
 	@sh scripts/make_venv.sh '$(PYTHON)' '$(VENV)' requirements/test.txt
