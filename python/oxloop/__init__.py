@@ -19,6 +19,16 @@ from oxloop._loop import EventLoop
 from oxloop._oxloop import Future, Handle, Task, TimerHandle, __version__, sleep
 from oxloop._runner import Runner, get_event_loop, new_event_loop, run
 from oxloop._server import Server
+from oxloop._stream_processes import create_subprocess_exec, create_subprocess_shell
+from oxloop._streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 
 __all__ = (
     "EventLoop",
@@ -27,14 +37,23 @@ __all__ = (
     "Handle",
     "Runner",
     "Server",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
     "TimerHandle",
     "__version__",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "get_event_loop",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "sleep",
+    "start_server",
+    "start_unix_server",
 )
 
 

@@ -36,6 +36,14 @@ from weakref import WeakSet
 
 from typing_extensions import Buffer, disjoint_base
 
+from oxloop._native_streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    _ClientDone,
+    _set_stream_classes,
+)
+
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
@@ -61,6 +69,10 @@ __all__ = [
     "DatagramTransport",
     "ReadPipeTransport",
     "WritePipeTransport",
+    "StreamReader",
+    "StreamWriter",
+    "StreamReaderProtocol",
+    "_ClientDone",
     "Server",
     "_Listener",
     "Lock",
@@ -76,6 +88,7 @@ __all__ = [
     "describe_driver",
     "sleep",
     "_after_fork_in_child",
+    "_set_stream_classes",
 ]
 
 __version__: Final[str]

@@ -9,7 +9,7 @@
 //! | [`stream`] | the byte transport as a state machine: reading, writing, closing |
 //! | [`op`], [`completion`] | what is asked of a driver, what it answers |
 //! | [`driver`] | the contract with a kernel, and the epoll implementation |
-//! | [`buf`] | the queue of bytes waiting to be sent |
+//! | [`buf`] | bytes waiting to be sent, bytes waiting to be read |
 //! | [`slab`], [`clock`], [`limits`] | tokens with generations, deadlines, every bound |
 //! | [`sys`] | the only system calls and the only `unsafe` |
 //!
@@ -34,7 +34,7 @@ pub mod stream;
 pub mod sys;
 pub mod timers;
 
-pub use buf::WriteQueue;
+pub use buf::{Found, ReadBuffer, WriteQueue};
 pub use clock::Deadline;
 pub use completion::{Completion, Outcome};
 pub use driver::descriptor::Descriptor;

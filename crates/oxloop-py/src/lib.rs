@@ -15,6 +15,7 @@ mod handle;
 mod protocol;
 mod server;
 mod stdlib;
+mod streams;
 mod sync;
 mod task;
 mod transport;
@@ -117,6 +118,7 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Server>()?;
     module.add_class::<Listener>()?;
     combinators::register(module)?;
+    streams::install(module)?;
     sync::install(module)?;
     module.add_function(wrap_pyfunction!(describe_driver, module)?)?;
     module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;

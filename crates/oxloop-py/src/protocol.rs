@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::ffi::{Entered, Ref, call};
+use crate::streams;
 
 /// Runs `body` in `context`; an error in entering counts like one of the body.
 fn within<R>(
@@ -42,6 +43,10 @@ pub fn data_received(
     data: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = protocol.py();
+    // Into the reader of a stream: nothing there runs code that could ask for the context.
+    if streams::data_received(protocol, data)? {
+        return Ok(());
+    }
     within(py, context, || {
         call::call_method_one(protocol, intern!(py, "data_received"), data).map(drop)
     })

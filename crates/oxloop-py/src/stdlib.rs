@@ -22,6 +22,9 @@ macro_rules! imported {
 imported! {
     cancelled_error = "asyncio.exceptions"."CancelledError";
     invalid_state_error = "asyncio.exceptions"."InvalidStateError";
+    incomplete_read_error = "asyncio.exceptions"."IncompleteReadError";
+    limit_overrun_error = "asyncio.exceptions"."LimitOverrunError";
+    asyncio_stream_reader = "asyncio.streams"."StreamReader";
     asyncio_future = "asyncio"."Future";
     asyncio_task = "asyncio"."Task";
     asyncio_handle = "asyncio.events"."Handle";

@@ -46,6 +46,19 @@ impl Waiter {
         Ok(Self(Ref::new(home.call_method0(intern!(py, "create_future"))?)))
     }
 
+    /// A future that somebody else made.
+    #[inline]
+    pub fn from_future(future: Ref) -> Self {
+        Self(future)
+    }
+
+    /// That its exception was never retrieved is no mistake.
+    pub fn silence(&self, py: Python<'_>) {
+        if let Some(future) = self.as_native(py) {
+            future.get().silence();
+        }
+    }
+
     /// For [`Progress::Await`], and for Python to see.
     #[inline]
     pub fn as_future(&self) -> &Ref {

@@ -90,6 +90,39 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
         self.expect(function, 0, 0)
     }
 
+    /// The one argument of `function`, called `name`, by position or keyword.
+    #[inline]
+    pub fn one_or_none(
+        &self,
+        function: &str,
+        name: &str,
+    ) -> PyResult<Option<&'a Bound<'py, PyAny>>> {
+        let mut value = self.get(0);
+        if self.has_keywords() {
+            self.keywords(function, |given, found| {
+                let known = given == name && value.is_none();
+                if known {
+                    value = Some(found);
+                }
+                known
+            })?;
+        }
+        if self.positional > 1 {
+            self.expect(function, 0, 1)?;
+        }
+        Ok(value)
+    }
+
+    /// The one argument of `function`, called `name`; TypeError if it is missing.
+    #[inline]
+    pub fn one(&self, function: &str, name: &str) -> PyResult<&'a Bound<'py, PyAny>> {
+        self.one_or_none(function, name)?.ok_or_else(|| {
+            PyTypeError::new_err(format!(
+                "{function}() missing 1 required positional argument: '{name}'"
+            ))
+        })
+    }
+
     /// TypeError unless between `min` and `max` positional arguments were given.
     pub fn expect(&self, function: &str, min: usize, max: usize) -> PyResult<()> {
         if (min..=max).contains(&self.positional) {

@@ -10,6 +10,8 @@
 //! | `pool.rs`     | memory of dead objects, used again                             |
 //! | `inline.rs`   | bodies of native coroutines, stored in place                   |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
+//! | `joined.rs`   | one `bytes` object of several slices                           |
+//! | `watch.rs`    | whether a class still has the methods that it was made with    |
 //!
 //! Everything outside this folder is safe Rust. The rule that keeps it sound is the first law of
 //! the project: take out, drop the borrow, then call Python.
@@ -20,8 +22,10 @@ pub mod context;
 pub mod dict;
 pub mod fastcall;
 pub mod inline;
+pub mod joined;
 pub mod object;
 pub mod pool;
+pub mod watch;
 
 pub use call::{Raised, Sent};
 pub use context::Entered;

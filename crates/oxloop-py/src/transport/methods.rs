@@ -40,7 +40,7 @@ impl StreamTransport {
     }
 
     /// True after `close()` or `abort()`, or when the connection is lost.
-    fn is_closing(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         self.is_lost() || self.stream.borrow().is_closing() || !self.connection.is_open()
     }
 

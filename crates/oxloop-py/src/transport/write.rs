@@ -45,7 +45,7 @@ impl StreamTransport {
     }
 
     #[inline]
-    pub(super) fn write_bytes(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn write_bytes(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         if data.is_exact_instance_of::<PyBytes>() {

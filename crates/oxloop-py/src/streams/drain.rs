@@ -1,0 +1,163 @@
+//! `StreamWriter.drain()`, and the part of it that waits in the protocol.
+//!
+//! Facts: on a transport that is closing, one turn of the loop passes first, so that the loss of the
+//! connection is known and raised; else a program that only writes and drains would never notice.
+//! Several tasks may wait at once. The protocol may be a program's own, with its `_drain_helper`.
+
+use std::cell::{Cell, RefCell};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::protocol::StreamReaderProtocol;
+use super::writer::{StreamWriter, native_transport};
+use super::{plain_protocol, plain_reader};
+use crate::coroutine::{Body, Progress, Waiter};
+use crate::ffi::Ref;
+use crate::future::none;
+
+/// The wait for a protocol that is paused.
+pub struct DrainHelper {
+    protocol: Ref,
+    waiter: RefCell<Option<Waiter>>,
+}
+
+impl DrainHelper {
+    pub fn new(protocol: &Bound<'_, StreamReaderProtocol>) -> Self {
+        Self { protocol: Ref::from_borrowed(protocol), waiter: RefCell::default() }
+    }
+
+    fn traverse_waiter(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.protocol.traverse(visit)?;
+        match self.waiter.try_borrow() {
+            Ok(waiter) => waiter.iter().try_for_each(|waiter| waiter.traverse(visit)),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Body for DrainHelper {
+    fn qualified_name(&self) -> &'static str {
+        "StreamReaderProtocol._drain_helper"
+    }
+
+    fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
+        // Only `new` fills the field.
+        let protocol = self.protocol.bind_as::<StreamReaderProtocol>(py).get();
+        if protocol.may_write()? {
+            return Ok(Progress::Return(none(py)));
+        }
+        let waiter = protocol.add_drain_waiter(py)?;
+        let progress = waiter.wait();
+        self.waiter.replace(Some(waiter));
+        Ok(progress)
+    }
+
+    fn resumed(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
+        let waiter = self.waiter.take();
+        if let Some(waiter) = &waiter {
+            let protocol = self.protocol.bind_as::<StreamReaderProtocol>(py).get();
+            protocol.remove_drain_waiter(waiter);
+        }
+        outcome?;
+        Ok(Progress::Return(none(py)))
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.traverse_waiter(visit)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The turn of a closing transport.
+    Turn,
+    /// In the protocol.
+    Helper,
+}
+
+/// `drain()`.
+pub struct Drain {
+    writer: Ref,
+    stage: Cell<Stage>,
+    helper: RefCell<Option<DrainHelper>>,
+}
+
+impl Drain {
+    pub fn new(writer: &Bound<'_, StreamWriter>) -> Self {
+        Self {
+            writer: Ref::from_borrowed(writer),
+            stage: Cell::new(Stage::Turn),
+            helper: RefCell::default(),
+        }
+    }
+
+    fn help(&self, py: Python<'_>) -> PyResult<Progress> {
+        self.stage.set(Stage::Helper);
+        // Only `new` fills the field.
+        let protocol = self.writer.bind_as::<StreamWriter>(py).get().protocol.or_none(py);
+        let Some(native) = plain_protocol(&protocol) else {
+            let helper = protocol.call_method0(intern!(py, "_drain_helper"))?;
+            return Ok(Progress::Await(Ref::new(helper)));
+        };
+        if native.get().may_write()? {
+            return Ok(Progress::Return(none(py)));
+        }
+        let helper = DrainHelper::new(native);
+        let progress = helper.begin(py)?;
+        self.helper.replace(Some(helper));
+        Ok(progress)
+    }
+}
+
+impl Body for Drain {
+    fn qualified_name(&self) -> &'static str {
+        "StreamWriter.drain"
+    }
+
+    #[inline]
+    fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
+        let writer = self.writer.bind_as::<StreamWriter>(py).get();
+        let reader = writer.reader.or_none(py);
+        if !reader.is_none() {
+            match plain_reader(&reader) {
+                Some(reader) => reader.get().check_exception(py)?,
+                None => {
+                    let exception = reader.call_method0(intern!(py, "exception"))?;
+                    if !exception.is_none() {
+                        return Err(PyErr::from_value(exception));
+                    }
+                }
+            }
+        }
+        let transport = writer.transport.or_none(py);
+        let is_closing = match native_transport(&transport) {
+            Some(transport) => transport.get().is_closing(),
+            None => transport.call_method0(intern!(py, "is_closing"))?.is_truthy()?,
+        };
+        if is_closing {
+            return Ok(Progress::Pause);
+        }
+        self.help(py)
+    }
+
+    fn resumed(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
+        if self.stage.get() == Stage::Turn {
+            outcome?;
+            return self.help(py);
+        }
+        match self.helper.take() {
+            Some(helper) => helper.resumed(py, outcome),
+            None => outcome.map(|_| Progress::Return(none(py))),
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.writer.traverse(visit)?;
+        match self.helper.try_borrow() {
+            Ok(helper) => helper.iter().try_for_each(|helper| helper.traverse_waiter(visit)),
+            Err(_) => Ok(()),
+        }
+    }
+}
