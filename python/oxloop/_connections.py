@@ -2,8 +2,8 @@
 
 These are the operations that wait for several things in turn: names, attempts to connect
 (`_attempts.py`), the transport, the handshake. They go through the loop's own methods
-(`getaddrinfo`, `sock_connect`), so that a program may replace these. TLS is the running Python's
-`asyncio.sslproto` over the native stream transport.
+(`getaddrinfo`, `sock_connect`), so that a program may replace these. TLS over a transport that is
+not ours is the running Python's `asyncio.sslproto`.
 
 A socket that was made here is closed when anything fails before a transport owns it; one that the
 caller gave stays the caller's until then.
@@ -20,8 +20,10 @@ import ssl as ssl_module
 from asyncio import sslproto
 from asyncio.log import logger
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from . import _oxloop
 from ._attempts import Attempts
 from ._resolver import interleave as _interleave
 
@@ -203,25 +205,24 @@ class Connections(Attempts):
         if not getattr(transport, "_start_tls_compatible", False):
             raise TypeError(f"transport {transport!r} is not supported by start_tls()")
         waiter = self.create_future()
-        # Any: typeshed knows whole seconds only.
-        new_tls_protocol: Any = sslproto.SSLProtocol
-        tls = new_tls_protocol(
-            self,
+        is_native = isinstance(transport, (_oxloop.StreamTransport, _oxloop.TlsTransport))
+        # No byte may reach the new protocol before it knows its transport.
+        make: Any = self._make_tls_transport if is_native else partial(_foreign_tls, self)
+        tls = make(
             protocol,
             sslcontext,
             waiter,
-            server_side,
-            server_hostname,
+            server_side=server_side,
+            server_hostname=server_hostname,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
             call_connection_made=False,
         )
-        # No byte may reach the new protocol before it knows its transport.
         transport.pause_reading()
         if server_side:
             _move_unread_bytes(protocol, tls)
         transport.set_protocol(tls)
-        connecting = self.call_soon(tls.connection_made, transport)
+        connecting = self.call_soon(tls._begin if is_native else tls.connection_made, transport)
         resuming = self.call_soon(transport.resume_reading)
         try:
             await waiter
@@ -230,7 +231,7 @@ class Connections(Attempts):
             connecting.cancel()
             resuming.cancel()
             raise
-        return tls._app_transport
+        return tls if is_native else tls._app_transport
 
     async def _create_connection_transport(
         self: Any,
@@ -296,20 +297,24 @@ class Connections(Attempts):
     ) -> Any:
         """The transport that `protocol` sees of a TLS connection over `sock`."""
         self._ensure_fd_no_transport(sock)
-        # Any: typeshed knows whole seconds only.
-        new_tls_protocol: Any = sslproto.SSLProtocol
-        tls = new_tls_protocol(
-            self,
+        transport = self._make_tls_transport(
             protocol,
             sslcontext,
             waiter,
-            server_side,
-            server_hostname,
+            server_side=server_side,
+            server_hostname=server_hostname,
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        self._make_stream_transport(sock, tls, extra=extra, server=server)
-        return tls._app_transport
+        self._make_stream_transport(sock, transport, extra=extra, server=server)
+        return transport
+
+
+def _foreign_tls(loop: Any, protocol: Any, sslcontext: Any, waiter: Any, **options: Any) -> Any:
+    """asyncio's TLS, for a transport that is not ours."""
+    # Any: typeshed knows whole seconds only.
+    new_tls_protocol: Any = sslproto.SSLProtocol
+    return new_tls_protocol(loop, protocol, sslcontext, waiter, **options)
 
 
 def check_tls_timeouts(ssl: Any, handshake_s: float | None, shutdown_s: float | None) -> None:
@@ -346,5 +351,6 @@ def _move_unread_bytes(protocol: Any, tls: Any) -> None:
         return
     reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
     if reader is not None and reader._buffer:
-        tls._incoming.write(reader._buffer)
+        feed = getattr(tls, "_feed_early", None) or tls._incoming.write
+        feed(bytes(reader._buffer))
         reader._buffer.clear()

@@ -7,6 +7,7 @@
 //! | [`event_loop`] | one iteration, in order; owns everything below |
 //! | [`ready`], [`timers`], [`inject`] | where work waits: now, later, from another thread |
 //! | [`stream`] | the byte transport as a state machine: reading, writing, closing |
+//! | [`tls`] | TLS over such a stream as a state machine: handshake, pump, shutdown |
 //! | [`op`], [`completion`] | what is asked of a driver, what it answers |
 //! | [`driver`] | the contract with a kernel, and the epoll implementation |
 //! | [`buf`] | bytes waiting to be sent, bytes waiting to be read |
@@ -33,6 +34,7 @@ pub mod stream;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod timers;
+pub mod tls;
 
 pub use buf::{Found, ReadBuffer, WriteQueue};
 pub use clock::Deadline;

@@ -19,6 +19,12 @@ pub const fn low_water_bytes(high_water_bytes: usize) -> usize {
     high_water_bytes / 4
 }
 
+/// Ciphertext waiting for the engine at which the transport stops reading; asyncio's value.
+pub const TLS_READ_HIGH_WATER_BYTES: usize = 256 * 1024;
+
+/// Bytes waiting for the transport at which a TLS application is asked to pause; asyncio's value.
+pub const TLS_WRITE_HIGH_WATER_BYTES: usize = 512 * 1024;
+
 /// Chunks joined into one send. They are filled in on the stack, and a socket seldom takes more.
 pub const IOVECS_PER_SEND_MAX: usize = 64;
 

@@ -31,7 +31,9 @@ use future::{Future, FutureIter};
 use handle::{Handle, TimerHandle};
 use server::{Listener, Server};
 use task::{Task, TaskStep, TaskWakeup};
-use transport::{DatagramTransport, ReadPipeTransport, StreamTransport, WritePipeTransport};
+use transport::{
+    DatagramTransport, ReadPipeTransport, StreamTransport, TlsTransport, WritePipeTransport,
+};
 
 /// In the child of a fork: every loop made so far is the parent's.
 #[pyfunction]
@@ -85,6 +87,10 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py,
         vec![fast_method!(StreamTransport, c"write", transport::write, c"write($self, data)\n--\n\nSend `data`; what the socket does not take at once is queued.")],
     )?;
+    attach::<TlsTransport>(
+        py,
+        vec![fast_method!(TlsTransport, c"write", transport::write_tls, c"write($self, data)\n--\n\nEncrypt and send `data`; during the handshake it is queued.")],
+    )?;
     install_pool!(py, Handle);
     install_pool!(py, TimerHandle);
     install_pool!(py, Future);
@@ -93,6 +99,7 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     install_pool!(py, Coroutine);
     // After the pools: a finalizer runs before the memory is given up.
     install_finalizer!(py, StreamTransport);
+    install_finalizer!(py, TlsTransport);
     install_finalizer!(py, DatagramTransport);
     install_finalizer!(py, ReadPipeTransport);
     install_finalizer!(py, WritePipeTransport);
@@ -112,6 +119,7 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<TaskStep>()?;
     module.add_class::<TaskWakeup>()?;
     module.add_class::<StreamTransport>()?;
+    module.add_class::<TlsTransport>()?;
     module.add_class::<DatagramTransport>()?;
     module.add_class::<ReadPipeTransport>()?;
     module.add_class::<WritePipeTransport>()?;

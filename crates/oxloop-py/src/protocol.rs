@@ -10,7 +10,7 @@ use crate::ffi::{Entered, Ref, call};
 use crate::streams;
 
 /// Runs `body` in `context`; an error in entering counts like one of the body.
-fn within<R>(
+pub fn within<R>(
     py: Python<'_>,
     context: Option<Ref>,
     body: impl FnOnce() -> PyResult<R>,
@@ -114,6 +114,14 @@ pub fn get_buffer<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = protocol.py();
     within(py, context, || protocol.call_method1(intern!(py, "get_buffer"), (-1,)))
+}
+
+/// `protocol.get_buffer(size_hint)`, in the caller's context; `size_hint` in bytes.
+pub fn get_buffer_of<'py>(
+    protocol: &Bound<'py, PyAny>,
+    size_hint: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    protocol.call_method1(intern!(protocol.py(), "get_buffer"), (size_hint,))
 }
 
 /// `protocol.buffer_updated(nbytes)`

@@ -4,8 +4,8 @@
 //! that goes on asking spins and floods the log. A protocol factory may raise; that ends one
 //! connection, never the server.
 //! Decision: on EMFILE, ENFILE, ENOBUFS and ENOMEM the listener rests for a second, with one report.
-//! Connections are accepted natively and get a socket object only when somebody asks for it. TLS is
-//! the standard library's `SSLProtocol` between the transport and the user's protocol.
+//! Connections are accepted natively and get a socket object only when somebody asks for it. With
+//! TLS a `TlsTransport` stands between the transport and the user's protocol.
 //! The coroutines (`serve_forever`, `wait_closed`, …) are in the Python class that derives from this.
 //! Source of behaviour: CPython `Lib/asyncio/base_events.py` (`Server`), `selector_events.py`
 //! (`_accept_connection`).
@@ -25,7 +25,7 @@ use crate::event_loop::{Chunk, EventLoop, Source};
 use crate::ffi::object::attached_only;
 use crate::ffi::{Entered, Ref, Slot, context};
 use crate::stdlib;
-use crate::transport::{Connection, StreamTransport, hold, unhold};
+use crate::transport::{Connection, StreamTransport, TlsOptions, TlsTransport, hold, unhold};
 
 /// How long a listener rests when descriptors or memory ran out.
 const ACCEPT_RETRY_DELAY_S: f64 = 1.0;
@@ -166,17 +166,29 @@ impl Server {
         let spoken = match self.ssl_context.bound(py) {
             None => made,
             Some(ssl_context) => {
-                let kwargs = PyDict::new(py);
-                kwargs.set_item("ssl_handshake_timeout", self.ssl_handshake_timeout.or_none(py))?;
-                kwargs.set_item("ssl_shutdown_timeout", self.ssl_shutdown_timeout.or_none(py))?;
                 // A failed handshake is told to the waiter; nobody waits for this one.
                 let waiter = home.call_method0(intern!(py, "create_future"))?;
                 waiter.call_method1(
                     intern!(py, "add_done_callback"),
                     (pyo3::wrap_pyfunction!(handshake_over, py)?,),
                 )?;
-                stdlib::ssl_protocol(py)?
-                    .call((home, made, ssl_context, waiter, true), Some(&kwargs))?
+                let (handshake_timeout, shutdown_timeout) =
+                    (self.ssl_handshake_timeout.bound(py), self.ssl_shutdown_timeout.bound(py));
+                let options = TlsOptions {
+                    server_side: true,
+                    server_hostname: None,
+                    handshake_timeout: handshake_timeout.as_ref(),
+                    shutdown_timeout: shutdown_timeout.as_ref(),
+                    tell_protocol: true,
+                };
+                TlsTransport::new(
+                    home,
+                    &made,
+                    Some(&ssl_context),
+                    Some(Ref::new(waiter)),
+                    &options,
+                )?
+                .into_any()
             }
         };
         let made = StreamTransport::open(

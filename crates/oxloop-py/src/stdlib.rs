@@ -53,7 +53,13 @@ imported! {
     leave_task = "asyncio.tasks"."_leave_task";
     logger = "asyncio.log"."logger";
     transport_socket = "asyncio.trsock"."TransportSocket";
-    ssl_protocol = "asyncio.sslproto"."SSLProtocol";
+    asyncio_ssl_transport = "asyncio.sslproto"."_SSLProtocolTransport";
+    memory_bio = "ssl"."MemoryBIO";
+    ssl_object = "ssl"."SSLObject";
+    ssl_error = "ssl"."SSLError";
+    ssl_want_read = "ssl"."SSLWantReadError";
+    ssl_syscall_error = "ssl"."SSLSyscallError";
+    certificate_error = "ssl"."CertificateError";
     socket_class = "socket"."socket";
     generic_alias = "types"."GenericAlias";
     thread_pool_executor = "concurrent.futures"."ThreadPoolExecutor";

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::StreamTransport;
+use super::tls::{self, TlsTransport};
 use crate::convert;
 use crate::event_loop::{Chunk, EventLoop};
 use crate::ffi::call::Exported;
@@ -23,7 +24,10 @@ pub(super) fn begin(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let transport = object.cast::<StreamTransport>()?;
     let this = transport.get();
     let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
-    let made = protocol::connection_made(&user_protocol, this.context.get(), object);
+    let made = match user_protocol.cast_exact::<TlsTransport>() {
+        Ok(above) => protocol::within(py, this.context.get(), || tls::events::begin(above, object)),
+        Err(_) => protocol::connection_made(&user_protocol, this.context.get(), object),
+    };
     if let Err(err) = made {
         if crate::handle::is_fatal(py, &err) {
             start(transport)?;
@@ -91,6 +95,9 @@ fn received(
                 PyBytes::new(py, &received[..count.min(received.len())])
             };
             let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
+            if this.carries_tls.get() {
+                return encrypted(transport, &user_protocol, &data);
+            }
             match protocol::data_received(&user_protocol, this.context.get(), &data) {
                 Ok(()) => Ok(()),
                 Err(err) => StreamTransport::fail(
@@ -104,6 +111,25 @@ fn received(
     }
 }
 
+/// Bytes for TLS.
+fn encrypted(
+    transport: &Bound<'_, StreamTransport>,
+    above: &Bound<'_, PyAny>,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let above = above.cast::<TlsTransport>()?;
+    let context = transport.get().context.get();
+    let taken =
+        protocol::within(transport.py(), context, || tls::events::received(above, data.as_any()));
+    match taken {
+        Ok(()) => Ok(()),
+        Err(err) => {
+            let message = "Fatal error: protocol.buffer_updated() call failed.";
+            StreamTransport::fail(transport, err, message)
+        }
+    }
+}
+
 /// The end of the stream, or an error of the read.
 #[cold]
 fn ended(transport: &Bound<'_, StreamTransport>, event: ReadEvent) -> PyResult<()> {
@@ -112,7 +138,11 @@ fn ended(transport: &Bound<'_, StreamTransport>, event: ReadEvent) -> PyResult<(
     match event {
         ReadEvent::Eof => {
             let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
-            match protocol::eof_received(&user_protocol, this.context.get()) {
+            let keep_open = match user_protocol.cast_exact::<TlsTransport>() {
+                Ok(above) => protocol::within(py, this.context.get(), || tls::events::ended(above)),
+                Err(_) => protocol::eof_received(&user_protocol, this.context.get()),
+            };
+            match keep_open {
                 // Half-close: the protocol goes on writing and closes when it likes.
                 Ok(true) => Ok(()),
                 Ok(false) => transport.call_method0(intern!(py, "close")).map(drop),
@@ -220,9 +250,12 @@ pub(super) fn lose(object: &Bound<'_, PyAny>) -> PyResult<()> {
         None => py.None().into_bound(py),
     };
     let told = match this.protocol.bound(py) {
-        Some(user_protocol) => {
-            protocol::connection_lost(&user_protocol, this.context.get(), &error)
-        }
+        Some(user_protocol) => match user_protocol.cast_exact::<TlsTransport>() {
+            Ok(above) => {
+                protocol::within(py, this.context.get(), || tls::events::lost(above, &error))
+            }
+            Err(_) => protocol::connection_lost(&user_protocol, this.context.get(), &error),
+        },
         None => Ok(()),
     };
     let let_go = release(transport);

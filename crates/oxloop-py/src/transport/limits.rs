@@ -86,6 +86,18 @@ pub(super) fn water_marks(
     high: Option<&Bound<'_, PyAny>>,
     low: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<(usize, usize)> {
+    water_marks_or(high, low, oxloop_core::limits::WRITE_HIGH_WATER_BYTES)
+}
+
+/// `water_marks` with a high water of `default_high_bytes` if nothing is given.
+///
+/// # Errors
+/// ValueError unless `high >= low >= 0`; TypeError for what is no number.
+pub(super) fn water_marks_or(
+    high: Option<&Bound<'_, PyAny>>,
+    low: Option<&Bound<'_, PyAny>>,
+    default_high_bytes: usize,
+) -> PyResult<(usize, usize)> {
     let read = |value: Option<&Bound<'_, PyAny>>| match value {
         Some(value) if !value.is_none() => Limit::read(value).map(Some),
         _ => Ok(None),
@@ -93,7 +105,7 @@ pub(super) fn water_marks(
     let (given_high, given_low) = (read(high)?, read(low)?);
     let high = given_high.unwrap_or_else(|| match given_low {
         Some(low) => low.times_four(),
-        None => Limit::Whole(oxloop_core::limits::WRITE_HIGH_WATER_BYTES as i128),
+        None => Limit::Whole(default_high_bytes as i128),
     });
     let low = given_low.unwrap_or_else(|| high.quarter());
     if !(high.at_least(low) && low.at_least(Limit::Whole(0))) {

@@ -10,6 +10,39 @@ use crate::event_loop::EventLoop;
 use crate::ffi::{Ref, context};
 use crate::stdlib;
 
+impl StreamTransport {
+    /// `pause_reading()`
+    pub(super) fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost() || !this.connection.is_open() {
+            return Ok(());
+        }
+        let home = this.home(py)?;
+        let changed = this.with_stream(&home, |stream, driver| stream.pause_reading(driver));
+        if changed && home.get().debug() {
+            stdlib::log(py, "debug", &format!("{} pauses reading", slf.repr()?), None)?;
+        }
+        Ok(())
+    }
+
+    /// `resume_reading()`
+    pub(super) fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.is_lost() || !this.connection.is_open() {
+            return Ok(());
+        }
+        let home = this.home(py)?;
+        let resumed = this.with_stream(&home, |stream, driver| stream.resume_reading(driver));
+        let changed = resumed.map_err(|err| crate::convert::os_error(py, err))?;
+        if changed && home.get().debug() {
+            stdlib::log(py, "debug", &format!("{} resumes reading", slf.repr()?), None)?;
+        }
+        Ok(())
+    }
+}
+
 #[pymethods]
 impl StreamTransport {
     /// True: byte streams have half-close.
@@ -52,33 +85,12 @@ impl StreamTransport {
 
     /// Deliver no more data until `resume_reading()`; in force when this returns.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_lost() || !this.connection.is_open() {
-            return Ok(());
-        }
-        let home = this.home(py)?;
-        let changed = this.with_stream(&home, |stream, driver| stream.pause_reading(driver));
-        if changed && home.get().debug() {
-            stdlib::log(py, "debug", &format!("{} pauses reading", slf.repr()?), None)?;
-        }
-        Ok(())
+        Self::pause(slf)
     }
 
     /// Deliver data again.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        if this.is_lost() || !this.connection.is_open() {
-            return Ok(());
-        }
-        let home = this.home(py)?;
-        let resumed = this.with_stream(&home, |stream, driver| stream.resume_reading(driver));
-        let changed = resumed.map_err(|err| crate::convert::os_error(py, err))?;
-        if changed && home.get().debug() {
-            stdlib::log(py, "debug", &format!("{} resumes reading", slf.repr()?), None)?;
-        }
-        Ok(())
+        Self::resume(slf)
     }
 
     /// Replace the protocol; from now on it gets the data.

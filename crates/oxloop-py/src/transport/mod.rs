@@ -9,6 +9,7 @@
 //! | `events.rs` | what the driver's completions mean for the protocol                  |
 //! | `datagram/` | the `DatagramTransport` class                                        |
 //! | `sendfile.rs` | what a stream transport lends to `loop.sendfile()`                |
+//! | `tls/`      | the `TlsTransport` class                                              |
 //! | `fd.rs`     | who owns the descriptor, and the socket object shown to the user     |
 //! | `pipe.rs`   | what both ends of a pipe have in common                              |
 //! | `pipe_read.rs`, `pipe_write.rs` | the two ends                                     |
@@ -26,6 +27,7 @@ mod pipe_read;
 mod pipe_write;
 mod sendfile;
 mod stream;
+mod tls;
 mod write;
 
 pub use datagram::DatagramTransport;
@@ -34,4 +36,5 @@ pub use pipe::PipeEnd;
 pub use pipe_read::ReadPipeTransport;
 pub use pipe_write::WritePipeTransport;
 pub use stream::StreamTransport;
+pub use tls::{Options as TlsOptions, TlsTransport, write as write_tls};
 pub use write::write;

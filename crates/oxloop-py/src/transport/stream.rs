@@ -14,6 +14,7 @@ use pyo3::types::PyDict;
 
 use super::fd::Connection;
 use super::sendfile::Sendfile;
+use super::tls::{self, TlsTransport};
 use crate::event_loop::{Chunk, EventLoop, Job, Source};
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
@@ -34,6 +35,8 @@ pub struct StreamTransport {
     pub(super) connection: Connection,
     pub(super) sendfile: Sendfile,
     pub(super) buffered: Cell<bool>,
+    /// The protocol is a native TLS transport, which is called without Python.
+    pub(super) carries_tls: Cell<bool>,
     pub(super) loss_scheduled: Cell<bool>,
     pub(super) writes_after_loss: Cell<u32>,
 }
@@ -71,6 +74,7 @@ impl StreamTransport {
                 connection,
                 sendfile: Sendfile::default(),
                 buffered: Cell::new(false),
+                carries_tls: Cell::new(false),
                 loss_scheduled: Cell::new(false),
                 writes_after_loss: Cell::new(0),
             },
@@ -124,6 +128,7 @@ impl StreamTransport {
         let py = user_protocol.py();
         let buffered = user_protocol.is_instance(stdlib::buffered_protocol(py)?)?;
         self.buffered.set(buffered);
+        self.carries_tls.set(user_protocol.is_exact_instance_of::<TlsTransport>());
         self.protocol.set(Ref::from_borrowed(user_protocol));
         Ok(())
     }
@@ -194,7 +199,10 @@ impl StreamTransport {
         let py = slf.py();
         let this = slf.get();
         let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
-        let told = if pause {
+        let told = if this.carries_tls.get() {
+            let tls = user_protocol.cast::<TlsTransport>()?;
+            protocol::within(py, this.context.get(), || tls::events::flow(tls, pause))
+        } else if pause {
             protocol::pause_writing(&user_protocol)
         } else {
             protocol::resume_writing(&user_protocol, this.context.get())

@@ -100,7 +100,7 @@ impl StreamTransport {
 }
 
 /// The bytes of `data` in one piece; what is not contiguous is copied first.
-fn contiguous(data: &Bound<'_, PyAny>) -> PyResult<Exported> {
+pub(super) fn contiguous(data: &Bound<'_, PyAny>) -> PyResult<Exported> {
     match Exported::readable(data) {
         Ok(exported) => Ok(exported),
         Err(err) if data.is_instance_of::<PyMemoryView>() => {

@@ -1,0 +1,118 @@
+//! The pump: ciphertext in, plaintext up; plaintext in, ciphertext down.
+
+use super::{Ends, Failure, Phase, ReadEnd, Session};
+
+impl Session {
+    /// The engine was given ciphertext: goes on with whatever the session is at.
+    ///
+    /// # Errors
+    /// Those of the ends that are no matter of this connection alone.
+    #[inline]
+    pub fn received<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        match self.phase.get() {
+            Phase::Wrapped => self.read(ends),
+            Phase::Handshake => self.shake_hands(ends),
+            Phase::Flushing => self.flush(ends),
+            Phase::Shutdown => self.shut_down(ends),
+            Phase::Unwrapped => Ok(()),
+        }
+    }
+
+    /// What [`Ends::read_soon`] has scheduled.
+    ///
+    /// # Errors
+    /// As for [`received`](Self::received).
+    pub fn resumed<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        match self.phase.get() {
+            Phase::Handshake => Ok(()),
+            _ => self.received(ends),
+        }
+    }
+
+    /// The application has written: the bytes stand in the backlog.
+    ///
+    /// # Errors
+    /// As for [`received`](Self::received).
+    #[inline]
+    pub fn written<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        if self.phase.get() != Phase::Wrapped {
+            return Ok(());
+        }
+        match self.write(ends) {
+            Ok(()) => Ok(()),
+            Err(error) => ends.fatal(error, Failure::Data),
+        }
+    }
+
+    /// The transport's peer sends no more. Whether the transport is to stay open.
+    ///
+    /// # Errors
+    /// As for [`received`](Self::received).
+    pub fn transport_ended<E: Ends>(&self, ends: &E) -> Result<bool, E::Error> {
+        self.transport_ended.set(true);
+        match self.phase.get() {
+            Phase::Handshake => self.refused(ends, ends.reset_error())?,
+            Phase::Wrapped => {
+                self.phase.set(Phase::Flushing);
+                if self.reading_paused.get() {
+                    // What has come before the end waits for the application.
+                    return Ok(true);
+                }
+                self.flush(ends)?;
+            }
+            Phase::Flushing => {
+                self.write(ends)?;
+                self.phase.set(Phase::Shutdown);
+                self.shut_down(ends)?;
+            }
+            Phase::Shutdown => self.shut_down(ends)?,
+            Phase::Unwrapped => {}
+        }
+        Ok(false)
+    }
+
+    /// Delivers the plaintext that has come. A failure ends the connection.
+    pub(super) fn read<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        if !matches!(self.phase.get(), Phase::Wrapped | Phase::Flushing) {
+            return Ok(());
+        }
+        match self.read_and_answer(ends) {
+            Ok(()) => Ok(()),
+            Err(error) => ends.fatal(error, Failure::Data),
+        }
+    }
+
+    fn read_and_answer<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        let mut is_drained = false;
+        if !self.reading_paused.get() {
+            match ends.read()? {
+                ReadEnd::Drained => is_drained = true,
+                ReadEnd::More => ends.read_soon(),
+                ReadEnd::Closed => {
+                    self.end_of_plaintext(ends)?;
+                    self.close(ends)?;
+                }
+            }
+            // The engine may have answered by itself, or taken no plaintext before it had read.
+            if ends.has_backlog() { self.write(ends)? } else { self.send(ends)? }
+        }
+        if is_drained && !self.transport_reading_paused.get() && !self.reading_paused.get() {
+            return Ok(());
+        }
+        self.control_reading(ends)
+    }
+
+    /// Encrypts the backlog and sends it.
+    pub(super) fn write<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        ends.encrypt()?;
+        self.send(ends)
+    }
+
+    /// Gives the transport what the engine has for the peer, if the transport wants it.
+    pub(super) fn send<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+        if !self.transport_writing_paused.get() {
+            ends.send_encrypted()?;
+        }
+        self.control_writing(ends)
+    }
+}

@@ -1,0 +1,71 @@
+//! Plaintext to the protocol: by `data_received`, into a buffer of its own, or to TLS above.
+//!
+//! What was decrypted before an error is delivered before the error counts.
+
+use oxloop_core::tls::ReadEnd;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
+
+use super::TlsTransport;
+use crate::{protocol, stdlib};
+
+/// How a protocol takes data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// By `data_received`.
+    Protocol,
+    /// By `get_buffer` and `buffer_updated`.
+    Buffered,
+    /// It is TLS inside TLS.
+    Tls,
+}
+
+impl Kind {
+    pub fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if protocol.is_exact_instance_of::<TlsTransport>() {
+            return Ok(Self::Tls);
+        }
+        let is_buffered = protocol.is_instance(stdlib::buffered_protocol(protocol.py())?)?;
+        Ok(if is_buffered { Self::Buffered } else { Self::Protocol })
+    }
+}
+
+/// Gives the protocol everything that has come.
+pub(super) fn deliver(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> {
+    let py = transport.py();
+    let this = transport.get();
+    if this.kind.get() == Kind::Buffered {
+        return fill(transport);
+    }
+    let plaintext = this.engine.read(py);
+    if let (Some(data), Some(protocol)) = (plaintext.data, this.protocol.bound(py)) {
+        match protocol.cast_exact::<TlsTransport>() {
+            Ok(above) => super::events::received(above, &data)?,
+            Err(_) => protocol::data_received(&protocol, None, &data)?,
+        }
+    }
+    plaintext.end
+}
+
+/// Fills the protocol's own buffer, once.
+fn fill(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> {
+    let py = transport.py();
+    let this = transport.get();
+    let Some(protocol) = this.protocol.bound(py) else { return Ok(ReadEnd::Drained) };
+    if !this.engine.is_readable(py)? {
+        return Ok(ReadEnd::Drained);
+    }
+    let hint = this.engine.incoming_bytes(py)?;
+    let buffer = PyMemoryView::from(&protocol::get_buffer_of(&protocol, hint)?)?;
+    let size: usize = buffer.getattr(pyo3::intern!(py, "nbytes"))?.extract()?;
+    if size == 0 {
+        return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+    }
+    let (filled, end) = this.engine.read_into(&buffer, size);
+    drop(buffer);
+    if filled > 0 {
+        protocol::buffer_updated(&protocol, None, filled)?;
+    }
+    end
+}
