@@ -180,8 +180,8 @@ impl StreamTransport {
         if exception.is_instance_of::<pyo3::exceptions::PyOSError>() {
             if home.get().debug() {
                 let text = format!("{}: {message}", slf.repr()?);
-                let info = pyo3::types::PyBool::new(py, true).to_owned().into_any();
-                stdlib::log(py, "debug", &text, Some(info))?;
+                // The exception itself: it is not the one being handled.
+                stdlib::log(py, "debug", &text, Some(exception.clone().into_any()))?;
             }
         } else {
             let report = PyDict::new(py);
@@ -201,7 +201,9 @@ impl StreamTransport {
         let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
         let told = if this.carries_tls.get() {
             let tls = user_protocol.cast::<TlsTransport>()?;
-            protocol::within(py, this.context.get(), || tls::events::flow(tls, pause))
+            // A pause comes from inside a write, in whatever context that is.
+            let context = if pause { None } else { this.context.get() };
+            protocol::within(py, context, || tls::events::flow(tls, pause))
         } else if pause {
             protocol::pause_writing(&user_protocol)
         } else {

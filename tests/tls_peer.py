@@ -1,0 +1,127 @@
+"""The other end of a TLS connection, in memory, so that a test decides what goes on the wire.
+
+`Peer` does the TLS of one side by hand over a plain non-blocking socket: every byte that is sent
+is sent by the test, in the segments that it chooses. The certificates in `certificates/` are for
+`localhost` and 127.0.0.1, signed by themselves, valid for a hundred years; their keys are public.
+"""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+CERTIFICATES = Path(__file__).parent / "certificates"
+SERVER = CERTIFICATES / "localhost.pem"
+CLIENT = CERTIFICATES / "client.pem"
+
+
+def server_context() -> ssl.SSLContext:
+    """The context of a server that is `localhost`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(SERVER)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """The context of a client that trusts `server_context` and checks its name."""
+    return ssl.create_default_context(cafile=str(SERVER))
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected, non-blocking stream sockets."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+class Peer:
+    """One side of TLS over `sock`, which it owns."""
+
+    def __init__(self, sock: socket.socket, *, server_side: bool = False) -> None:
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = server_context() if server_side else client_context()
+        self.tls = context.wrap_bio(
+            self.incoming,
+            self.outgoing,
+            server_side=server_side,
+            server_hostname=None if server_side else "localhost",
+        )
+
+    def hello(self) -> bytes:
+        """The ClientHello."""
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return self.outgoing.read()
+        raise AssertionError("a handshake without a server")
+
+    async def flush(self) -> None:
+        """Send what TLS has for the other side."""
+        if self.outgoing.pending:
+            await asyncio.get_running_loop().sock_sendall(self.sock, self.outgoing.read())
+
+    async def receive(self) -> bool:
+        """Take what has come from the other side; False at its end."""
+        received = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 16)
+        self.incoming.write(received)
+        return bool(received)
+
+    async def handshake(self) -> None:
+        """From wherever it is to the end of the handshake; EOFError if the other side hangs up."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.flush()
+                if not await self.receive():
+                    raise EOFError("hung up during the handshake") from None
+            else:
+                await self.flush()
+                return
+
+    async def send(self, data: bytes) -> None:
+        """Encrypt and send."""
+        self.tls.write(data)
+        await self.flush()
+
+    async def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, fewer only at the end of TLS or of the connection."""
+        got = bytearray()
+        while len(got) < size:
+            try:
+                data = self.tls.read(size - len(got))
+            except ssl.SSLWantReadError:
+                if not await self.receive():
+                    break
+                continue
+            if not data:
+                break
+            got += data
+        return bytes(got)
+
+    async def unwrap(self) -> None:
+        """Send the close_notify and wait for the other side's, or its end."""
+        while True:
+            try:
+                self.tls.unwrap()
+            except ssl.SSLWantReadError:
+                await self.flush()
+                if not await self.receive():
+                    return
+            else:
+                await self.flush()
+                return
+
+    def close_notify(self) -> bytes:
+        """The close_notify, not sent."""
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        return self.outgoing.read()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
