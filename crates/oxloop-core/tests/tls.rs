@@ -17,8 +17,11 @@ struct World {
     unsent_bytes: Cell<usize>,
     backlog: Cell<bool>,
     /// What the program does when the act of this name happens.
-    interference: RefCell<Option<(&'static str, fn(&World))>>,
+    interference: RefCell<Option<Interference>>,
 }
+
+/// An act, and what is done when it happens.
+type Interference = (&'static str, fn(&World));
 
 type Outcome = Result<(), &'static str>;
 
