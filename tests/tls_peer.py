@@ -6,6 +6,7 @@ is sent by the test, in the segments that it chooses. The certificates in `certi
 """
 
 import asyncio
+import functools
 import socket
 import ssl
 from pathlib import Path
@@ -27,6 +28,11 @@ def client_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(SERVER))
 
 
+# Making a context takes longer than a handshake.
+_peers_server = functools.cache(server_context)
+_peers_client = functools.cache(client_context)
+
+
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Two connected, non-blocking stream sockets."""
     ours, theirs = socket.socketpair()
@@ -41,7 +47,7 @@ class Peer:
     def __init__(self, sock: socket.socket, *, server_side: bool = False) -> None:
         self.sock = sock
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = server_context() if server_side else client_context()
+        context = _peers_server() if server_side else _peers_client()
         self.tls = context.wrap_bio(
             self.incoming,
             self.outgoing,
