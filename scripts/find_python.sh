@@ -5,11 +5,14 @@
 #   find_python.sh 3.12    a Python of exactly this version
 #   find_python.sh --all   every supported version found, one "X.Y path" a line
 #
+# It looks on PATH, under pyenv, and where get_newer_pythons.sh puts Pythons.
+#
 # Facts: `python3` may be too old; a pyenv shim exists for versions that it refuses to run; a
 # Debian Python may lack venv. So every candidate is asked, by running it.
 # Exit status 1, and one line on stderr, when there is none.
 set -eu
 
+newer=${OXLOOP_PYTHONS:-$(dirname "$0")/../.pythons}
 versions="3.15 3.14 3.13 3.12 3.11"
 
 # The real path and the version of a candidate, if it runs, is supported and can make a venv.
@@ -27,6 +30,7 @@ candidates() {
     for folder in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*; do
         [ -x "$folder/bin/python$1" ] && echo "$folder/bin/python$1"
     done
+    [ -x "$newer/usr/bin/python$1" ] && echo "$newer/usr/bin/python$1"
     return 0
 }
 
@@ -61,7 +65,7 @@ case "${1:-}" in
     ;;
 *)
     find_version "$1" || {
-        echo "Python $1 was not found (on PATH or under pyenv)" >&2
+        echo "Python $1 was not found (on PATH, under pyenv, by get_newer_pythons.sh)" >&2
         exit 1
     }
     ;;
