@@ -13,7 +13,6 @@ import socket
 import sys
 from asyncio import staggered
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from ._resolver import AddressInfo
@@ -70,7 +69,9 @@ class Attempts:
                         continue
             else:
                 attempts = [
-                    partial(self._connect_sock, failures, info, local_infos) for info in infos
+                    # No partial object: it would keep the list.
+                    lambda info=info: self._connect_sock(failures, info, local_infos)  # type: ignore[misc]
+                    for info in infos
                 ]
                 sock = (await staggered.staggered_race(attempts, delay, loop=self))[0]
             if sock is None:
@@ -78,7 +79,7 @@ class Attempts:
             return sock
         finally:
             # The errors hold this frame by their tracebacks.
-            del failures
+            failures.clear()
 
     async def _connect_sock(
         self: Any,

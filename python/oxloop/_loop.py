@@ -6,7 +6,8 @@ methods on an instance. The operations that wait for several things in turn are 
 in `_connections.py`, `_datagrams.py`, `_listening.py`, `_pipes.py`, `_processes.py`,
 `_resolver.py`, `_sendfile.py` and `_shutdown.py`.
 
-Importing this module also makes native tasks visible to `asyncio.all_tasks()`, once per process.
+Importing this module also makes native tasks visible to `asyncio.all_tasks()` and to call graphs,
+once per process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from . import _oxloop, _visibility
+from . import _call_graph, _oxloop, _visibility
 from ._connections import Connections
 from ._datagrams import Datagrams
 from ._listening import Servers
@@ -47,4 +48,5 @@ class EventLoop(  # type: ignore[misc]
 
 
 _visibility.install()
+_call_graph.install()
 os.register_at_fork(after_in_child=_visibility.after_fork_in_child)

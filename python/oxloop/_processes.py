@@ -27,12 +27,16 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
+from ._pipes import Pipes
+
 __all__ = ["ProcessTransport", "Processes"]
 
 # Up to 3.13 `wait()` waits for the pipes too, which a grandchild may hold open.
 _WAIT_ENDS_WITH_PROCESS = sys.version_info >= (3, 14)
 
 _UNKNOWN_RETURNCODE = 255
+
+_OWN_CONNECTS = (Pipes.connect_read_pipe, Pipes.connect_write_pipe)
 
 
 class _PipeProtocol(asyncio.Protocol):
@@ -99,6 +103,9 @@ class ProcessTransport(asyncio.SubprocessTransport):
         self._exit_waiters: list[asyncio.Future[int]] = []
         self._started = False
         self._finished = False
+        self._connecting = False
+        # Calls of the protocol that came before `connection_made`.
+        self._early: list[tuple[str, tuple[Any, ...]]] = []
         self._proc: Any = subprocess.Popen(
             args,
             shell=shell,
@@ -132,23 +139,38 @@ class ProcessTransport(asyncio.SubprocessTransport):
         parts.extend(f"{names[fd]}={pipe.pipe!r}" for fd, pipe in self._pipes.items())
         return f"<{' '.join(parts)}>"
 
-    def _begin(self, waiter: asyncio.Future[None]) -> None:
-        """Watch the process, connect its pipes, schedule `connection_made`, then the waiter."""
+    async def _begin(self) -> None:
+        """Watch the process, connect its pipes, and wait until the protocol knows of it."""
         loop, process = self._loop, self._proc
         self._watch_exit()
         ends = (
-            (0, process.stdin, loop._make_write_pipe_transport),
-            (1, process.stdout, loop._make_read_pipe_transport),
-            (2, process.stderr, loop._make_read_pipe_transport),
+            (0, process.stdin, loop.connect_write_pipe, loop._make_write_pipe_transport),
+            (1, process.stdout, loop.connect_read_pipe, loop._make_read_pipe_transport),
+            (2, process.stderr, loop.connect_read_pipe, loop._make_read_pipe_transport),
         )
-        for fd, file, make_transport in ends:
-            if file is not None:
+        self._connecting = True
+        try:
+            for fd, file, connect, make_transport in ends:
+                if file is None:
+                    continue
                 pipe = _PipeProtocol(self, fd)
-                pipe.pipe = make_transport(file, pipe)
+                if getattr(connect, "__func__", None) in _OWN_CONNECTS:
+                    pipe.pipe = make_transport(file, pipe)
+                else:
+                    # A program has put its own in the place of the loop's method.
+                    pipe.pipe, _ = await connect(lambda pipe=pipe: pipe, file)
                 self._pipes[fd] = pipe
-        self._started = True
-        loop.call_soon(self._protocol.connection_made, self)
+            self._started = True
+            loop.call_soon(self._protocol.connection_made, self)
+        finally:
+            self._connecting = False
+            early, self._early = self._early, []
+            for name, args in early:
+                self._call(name, *args)
+            self._try_finish()
+        waiter = loop.create_future()
         loop.call_soon(_set_done, waiter)
+        await waiter
 
     # The end of the process.
 
@@ -233,7 +255,7 @@ class ProcessTransport(asyncio.SubprocessTransport):
         self._try_finish()
 
     def _try_finish(self) -> None:
-        if self._finished or self._returncode is None:
+        if self._finished or self._connecting or self._returncode is None:
             return
         if all(pipe.disconnected for pipe in self._pipes.values()):
             self._finished = True
@@ -253,6 +275,8 @@ class ProcessTransport(asyncio.SubprocessTransport):
         """Schedule a call of the protocol."""
         if self._started:
             self._loop.call_soon(getattr(self._protocol, name), *args)
+        elif self._connecting:
+            self._early.append((name, args))
 
     def _wake_waiters(self) -> None:
         waiters, self._exit_waiters = self._exit_waiters, []
@@ -471,10 +495,8 @@ class Processes:
         transport = ProcessTransport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
         )
-        waiter = self.create_future()
         try:
-            transport._begin(waiter)
-            await waiter
+            await transport._begin()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:

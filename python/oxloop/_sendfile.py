@@ -3,8 +3,9 @@
 The kernel copies from the file into the socket (`os.sendfile`); after each call the loop waits for
 room, so that one file does not keep the others waiting. Where that is impossible (a file object
 without a descriptor, a connection with TLS) the file is read in the default executor, block by
-block. Either way the file's position is in the end where sending stopped, errors and cancellation
-included; a file of which nothing was sent is left as it was.
+block. Either way sending begins at `offset`, and the file's position is in the end where sending
+stopped, errors and cancellation included (as in asyncio since 3.14; before, it depended on the way
+and on whether anything was sent). A file that cannot be sent is left as it was.
 
 The descriptor of a socket is looked up before each call: one that was closed meanwhile has none,
 so no byte goes to whoever got its number.
@@ -141,8 +142,7 @@ class Sendfile:
         self: Any, transp: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         """By the transport's `write`, at the speed of the peer."""
-        if offset:
-            file.seek(offset)
+        _seek_to(file, offset)
         buffer = bytearray(_BLOCK_BYTES)
         borrowed = _BorrowedTransport(self, transp)
         total_sent = 0
@@ -164,8 +164,7 @@ class Sendfile:
         self: Any, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         """By `sock_sendall`."""
-        if offset:
-            file.seek(offset)
+        _seek_to(file, offset)
         # Looked up now: it is a constant that programs set.
         buffer = bytearray(constants.SENDFILE_FALLBACK_READBUFFER_SIZE)
         total_sent = 0
@@ -224,6 +223,7 @@ async def _send_by_kernel(
     if not block_bytes:
         return 0
     total_sent = 0
+    refused = False
     try:
         while True:
             if count:
@@ -238,6 +238,7 @@ async def _send_by_kernel(
             except OSError as err:
                 if total_sent == 0:
                     # Among other reasons: the file is not one that can be mapped.
+                    refused = True
                     raise asyncio.SendfileNotAvailableError("os.sendfile call failed") from err
                 if err.errno == errno.ENOTCONN and type(err) is not ConnectionError:
                     # The connection was closed between two calls.
@@ -250,7 +251,7 @@ async def _send_by_kernel(
                 total_sent += sent
             await wait_for_room()
     finally:
-        if total_sent > 0:
+        if not refused:
             os.lseek(file_number, offset, os.SEEK_SET)
 
 
@@ -266,10 +267,23 @@ async def _read_block(
     return view[: read or 0]
 
 
+def _seek_to(file: Any, offset: int) -> None:
+    """Put the file's position where sending begins; a pipe has none, and begins where it is."""
+    if offset or _has_position(file):
+        file.seek(offset)
+
+
 def _seek_behind(file: Any, offset: int, total_sent: int) -> None:
     """Put the file's position where sending stopped; the reading may have gone further."""
-    if total_sent > 0 and hasattr(file, "seek"):
+    if total_sent > 0 and _has_position(file):
         file.seek(offset + total_sent)
+
+
+def _has_position(file: Any) -> bool:
+    if not hasattr(file, "seek"):
+        return False
+    seekable = getattr(file, "seekable", None)
+    return seekable is None or bool(seekable())
 
 
 class _BorrowedTransport(asyncio.Protocol):

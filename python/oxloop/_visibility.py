@@ -43,11 +43,13 @@ class TaskSet(weakref.WeakSet):  # type: ignore[type-arg]
 
 def _task_sets() -> list[weakref.WeakSet[Any]]:
     """The WeakSets in which the running asyncio keeps foreign tasks."""
-    if sys.version_info >= (3, 14):
-        native = sys.modules["_asyncio"]
-        return [ref for ref in gc.get_referents(native) if type(ref) is weakref.WeakSet]
     name = "_all_tasks" if sys.version_info < (3, 12) else "_scheduled_tasks"
-    return [getattr(asyncio.tasks, name)]
+    sets = [getattr(asyncio.tasks, name)]
+    if sys.version_info >= (3, 14):
+        # That one is for the tasks written in Python alone.
+        native = sys.modules["_asyncio"]
+        sets += [ref for ref in gc.get_referents(native) if type(ref) is weakref.WeakSet]
+    return sets
 
 
 def install() -> None:

@@ -267,3 +267,15 @@ async def test_a_future_of_another_loop_is_refused(loop: Loop, loop_factory: Any
             await other.create_future()
     finally:
         other.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["_cancel_message", "_asyncio_future_blocking", "_log_traceback", "_log_destroy_pending"]
+)
+async def test_private_attributes_take_none_and_are_not_deleted(loop: Loop, name: str) -> None:
+    future: Any = loop.create_task(asyncio.sleep(0))
+    setattr(future, name, None)
+    assert not getattr(future, name)
+    with pytest.raises(AttributeError, match="delete"):
+        delattr(future, name)
+    await future

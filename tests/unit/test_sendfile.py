@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -252,7 +253,11 @@ async def test_without_fallback(loop: Loop) -> None:
     peer.close()
 
 
-async def test_a_file_that_cannot_be_mapped_is_none_for_the_kernel(loop: Loop) -> None:
+async def test_a_file_that_cannot_be_mapped_is_none_for_the_kernel(
+    loop: Loop, loop_name: str
+) -> None:
+    if loop_name == "asyncio" and sys.version_info >= (3, 14):
+        pytest.skip("asyncio's sendfile() then seeks in the pipe, and that error comes out instead")
     ours, peer = socket_pair()
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb", buffering=0) as pipe, os.fdopen(write_end, "wb", buffering=0):

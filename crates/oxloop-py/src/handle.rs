@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
@@ -23,6 +23,7 @@ use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Entered, Ref, Slot, call, context};
 use crate::future::none;
+use crate::runner::Runner;
 use crate::stdlib;
 
 /// Arguments of a callback: up to three in place, else a tuple.
@@ -112,6 +113,7 @@ pub struct Handle {
     cancelled: Cell<bool>,
     /// Set for timers: the deadline in seconds of the loop's clock.
     timer: Cell<Option<Timing>>,
+    runner: Runner,
 }
 
 #[derive(Clone, Copy)]
@@ -141,6 +143,7 @@ impl Handle {
             rare: Cell::new(None),
             cancelled: Cell::new(false),
             timer: Cell::new(None),
+            runner: Runner::unshared(),
         };
         if home.get().debug() {
             handle.remember_source(home.py())?;
@@ -177,6 +180,11 @@ impl Handle {
         Some((function, copy))
     }
 
+    /// From now on `cancel` and `cancelled` may be called from any thread (3.14).
+    pub fn share(&self) {
+        self.runner.share();
+    }
+
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.get()
     }
@@ -188,6 +196,7 @@ impl Handle {
         if this.cancelled.get() {
             return Ok(());
         }
+        let _running = this.runner.running();
         // Take out: the callback may cancel this handle, or look at it. In debug mode it keeps a
         // copy, for the report of a slow callback.
         let Some(function) = this.function.take() else { return Ok(()) };
@@ -273,7 +282,12 @@ impl Handle {
         if let Some(kept) = self.rare(|rare| rare.repr.clone()) {
             return kept.bind(py).extract();
         }
-        let mut parts = vec![slf.get_type().name()?.to_string()];
+        let class = if self.runner.is_shared() {
+            stdlib::asyncio_threadsafe_handle(py)?.cast::<PyType>()?.name()?
+        } else {
+            slf.get_type().name()?
+        };
+        let mut parts = vec![class.to_string()];
         if self.cancelled.get() {
             parts.push("cancelled".into());
         }
@@ -341,6 +355,7 @@ impl Handle {
             rare: Cell::new(rare),
             cancelled: Cell::new(self.cancelled.get()),
             timer: Cell::new(None),
+            runner: Runner::unshared(),
         })
     }
 
@@ -378,8 +393,9 @@ pub fn is_fatal(py: Python<'_>, err: &PyErr) -> bool {
 #[pymethods]
 impl Handle {
     /// True if the callback was cancelled.
-    fn cancelled(&self) -> bool {
-        self.cancelled.get()
+    fn cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        self.runner.wait(py)?;
+        Ok(self.cancelled.get())
     }
 
     /// The `contextvars.Context` in which the callback runs.
@@ -429,6 +445,9 @@ impl Handle {
     fn asyncio_class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let own = slf.get_type();
+        if slf.get().runner.is_shared() {
+            return Ok(stdlib::asyncio_threadsafe_handle(py)?.clone());
+        }
         if own.is(py.get_type::<Handle>()) {
             return Ok(stdlib::asyncio_handle(py)?.clone());
         }
@@ -543,6 +562,7 @@ impl TimerHandle {
 /// `Handle.cancel()`
 pub fn cancel<'py>(slf: &Bound<'py, Handle>, args: Args<'_, 'py>) -> PyResult<Ref> {
     args.expect("cancel", 0, 0)?;
+    slf.get().runner.wait(slf.py())?;
     slf.get().cancel_now(slf.as_any())?;
     Ok(none(slf.py()))
 }

@@ -13,6 +13,7 @@ mod ffi;
 mod future;
 mod handle;
 mod protocol;
+mod runner;
 mod server;
 mod stdlib;
 mod streams;
@@ -128,6 +129,8 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     combinators::register(module)?;
     streams::install(module)?;
     sync::install(module)?;
+    module.add_function(wrap_pyfunction!(future::future_add_to_awaited_by, module)?)?;
+    module.add_function(wrap_pyfunction!(future::future_discard_from_awaited_by, module)?)?;
     module.add_function(wrap_pyfunction!(describe_driver, module)?)?;
     module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;
     Ok(())

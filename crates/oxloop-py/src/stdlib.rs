@@ -28,6 +28,8 @@ imported! {
     asyncio_future = "asyncio"."Future";
     asyncio_task = "asyncio"."Task";
     asyncio_handle = "asyncio.events"."Handle";
+    /// 3.14 and later.
+    asyncio_threadsafe_handle = "asyncio.events"."_ThreadSafeHandle";
     asyncio_timer_handle = "asyncio.events"."TimerHandle";
     asyncio_datagram_transport = "asyncio.transports"."DatagramTransport";
     asyncio_transport = "asyncio.transports"."Transport";
@@ -48,6 +50,10 @@ imported! {
     ensure_future = "asyncio.tasks"."ensure_future";
     set_result_unless_cancelled = "asyncio.futures"."_set_result_unless_cancelled";
     wrap_future = "asyncio.futures"."wrap_future";
+    /// 3.14 and later.
+    foreign_add_to_awaited_by = "_asyncio"."future_add_to_awaited_by";
+    /// 3.14 and later.
+    foreign_discard_from_awaited_by = "_asyncio"."future_discard_from_awaited_by";
     register_task = "asyncio.tasks"."_register_task";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
@@ -103,9 +109,13 @@ pub fn queue_shut_down(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 }
 
 /// `(major, minor)` of the running Python.
+#[inline]
 pub fn version(py: Python<'_>) -> (u8, u8) {
-    let version = py.version_info();
-    (version.major, version.minor)
+    static VERSION: std::sync::OnceLock<(u8, u8)> = std::sync::OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let version = py.version_info();
+        (version.major, version.minor)
+    })
 }
 
 /// At least Python `3.minor`.

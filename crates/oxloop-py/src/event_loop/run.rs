@@ -35,8 +35,19 @@ fn events(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import(intern!(py, "asyncio.events"))
 }
 
+/// Tells asyncio which loop runs, and asyncio's C code too where that was replaced in Python: from
+/// 3.14 on nobody is the current task of a loop that does not run.
 fn set_running_loop(py: Python<'_>, home: &Bound<'_, PyAny>) -> PyResult<()> {
-    events(py)?.call_method1(intern!(py, "_set_running_loop"), (home,)).map(drop)
+    let name = intern!(py, "_set_running_loop");
+    let visible = events(py)?.getattr(name)?;
+    let visibly = visible.call1((home,)).map(drop);
+    if stdlib::at_least(py, 14) {
+        let native = py.import(intern!(py, "_asyncio"))?.getattr(name)?;
+        if !native.is(&visible) {
+            native.call1((home,))?;
+        }
+    }
+    visibly
 }
 
 impl EventLoop {

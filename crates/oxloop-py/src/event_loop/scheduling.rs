@@ -171,7 +171,11 @@ pub fn call_soon_threadsafe<'py>(
     if this.debug() {
         EventLoop::check_callback(py, call.callback, "call_soon_threadsafe")?;
     }
-    let handle = EventLoop::make_handle(slf, &call, &args)?.into_object(py)?;
+    let handle = EventLoop::make_handle(slf, &call, &args)?;
+    if stdlib::at_least(py, 14) {
+        handle.share();
+    }
+    let handle = handle.into_object(py)?;
     // The caller holds the GIL, so the queue is nobody else's now, and the order with `call_soon` is
     // kept. The wake-up is written only if the loop sleeps; a signal handler's is never lost.
     this.push(Job::Handle(handle.clone()));

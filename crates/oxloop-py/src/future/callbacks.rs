@@ -21,6 +21,8 @@ pub enum Callback {
     Wake(Ref),
     /// Anybody else: `function(future)`, to be run in `context`.
     Call { function: Ref, context: Ref },
+    /// Nobody is told: it is only known who awaits the future (see `awaited_by.rs`).
+    AwaitedBy(Ref),
 }
 
 impl Future {
@@ -62,6 +64,7 @@ impl Future {
                 Callback::Call { function, context } => {
                     return call_soon(py, home.bind(py), function, slf.as_any(), context);
                 }
+                Callback::AwaitedBy(_) => return Ok(()),
             }
         }
         match callback {
@@ -73,6 +76,7 @@ impl Future {
             Callback::Call { function, context } => {
                 call_soon(py, home.bind(py), function, slf.as_any(), context)
             }
+            Callback::AwaitedBy(_) => Ok(()),
         }
     }
 
@@ -124,6 +128,7 @@ impl Future {
                 Callback::Call { function: own, .. } => {
                     own.is(function) || own.bind(py).eq(function)?
                 }
+                Callback::AwaitedBy(_) => false,
             };
             if equal && this.discard(&callback) {
                 removed += 1;
@@ -133,9 +138,10 @@ impl Future {
     }
 
     /// Takes one entry with the identity of `callback` out of the list.
-    fn discard(&self, callback: &Callback) -> bool {
+    pub(super) fn discard(&self, callback: &Callback) -> bool {
         let same = |other: &Callback| match (callback, other) {
-            (Callback::Wake(a), Callback::Wake(b)) => a.as_ptr() == b.as_ptr(),
+            (Callback::Wake(a), Callback::Wake(b))
+            | (Callback::AwaitedBy(a), Callback::AwaitedBy(b)) => a.as_ptr() == b.as_ptr(),
             (
                 Callback::Call { function: a, context: c },
                 Callback::Call { function: b, context: d },

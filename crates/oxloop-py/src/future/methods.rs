@@ -6,7 +6,7 @@
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFrozenSet, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::{Callback, Future, FutureIter, State, none};
@@ -83,6 +83,7 @@ impl Future {
 
     #[pyo3(signature = (*, r#loop = None))]
     fn __init__(slf: &Bound<'_, Self>, r#loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Self::check_not_started(slf)?;
         slf.get().start(slf.py(), r#loop)
     }
 
@@ -196,11 +197,8 @@ impl Future {
     }
 
     #[setter(_asyncio_future_blocking)]
-    fn set_asyncio_future_blocking(&self, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set_asyncio_future_blocking(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.ensure_started()?;
-        let Some(value) = value else {
-            return Err(pyo3::exceptions::PyAttributeError::new_err("cannot delete attribute"));
-        };
         self.blocking.set(value.is_truthy()?);
         Ok(())
     }
@@ -217,6 +215,7 @@ impl Future {
         let mut rows = Vec::new();
         for callback in self.callbacks() {
             rows.push(match callback {
+                Callback::AwaitedBy(_) => continue,
                 Callback::Wake(task) => {
                     let context = task.bind_as::<Task>(py).get().context(py)?;
                     let wakeup = TaskWakeup::new_object(py, task)?;
@@ -231,6 +230,15 @@ impl Future {
             return Ok(py.None().into_bound(py));
         }
         Ok(PyList::new(py, rows)?.into_any())
+    }
+
+    /// Who awaits this future, as a frozenset, or None: the edges of call graphs (3.14).
+    #[getter]
+    fn _asyncio_awaited_by<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Option<Bound<'py, PyFrozenSet>>> {
+        self.awaited_by(py)
     }
 
     #[getter]
@@ -252,10 +260,7 @@ impl Future {
     }
 
     #[setter(_log_traceback)]
-    fn set_log_traceback(&self, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let Some(value) = value else {
-            return Err(pyo3::exceptions::PyAttributeError::new_err("cannot delete attribute"));
-        };
+    fn set_log_traceback(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if value.is_truthy()? {
             return Err(PyValueError::new_err("_log_traceback can only be set to False"));
         }
@@ -276,11 +281,8 @@ impl Future {
     }
 
     #[setter(_cancel_message)]
-    fn set_cancel_message(&self, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn set_cancel_message(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.ensure_started()?;
-        let Some(value) = value else {
-            return Err(pyo3::exceptions::PyAttributeError::new_err("cannot delete attribute"));
-        };
         self.cancel_message.set(Ref::from_borrowed(value));
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! |----------------|------------------------------------------------|
 //! | `mod.rs`       | the state: pending, cancelled, finished         |
 //! | `callbacks.rs` | who is told when it is done                     |
+//! | `awaited_by.rs`| who awaits it, for call graphs                  |
 //! | `iter.rs`      | `await future`                                  |
 //! | `methods.rs`   | methods and attributes as Python sees them      |
 //!
@@ -14,6 +15,7 @@
 //! `loop.call_soon(callback, future, context=…)`, as asyncio does.
 //! Source of behaviour: CPython `Modules/_asynciomodule.c`, `Lib/asyncio/futures.py`.
 
+mod awaited_by;
 mod callbacks;
 mod iter;
 mod methods;
@@ -32,6 +34,7 @@ use crate::ffi::object::attached_only;
 use crate::ffi::pool::pooled;
 use crate::ffi::{Ref, Slot, call};
 use crate::stdlib;
+pub use awaited_by::{future_add_to_awaited_by, future_discard_from_awaited_by};
 pub use callbacks::Callback;
 pub use iter::FutureIter;
 pub use methods::{add_done_callback, del, done, result, set_result};
@@ -100,6 +103,15 @@ impl Future {
         future.native.set(home.get().is_plain());
         drop(future.home.replace(Some(Ref::from_borrowed(home))));
         future
+    }
+
+    /// Since 3.15, `__init__` serves once.
+    pub fn check_not_started(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().state.get() == State::Bare || !stdlib::at_least(slf.py(), 15) {
+            return Ok(());
+        }
+        let class = slf.get_type().name()?.to_string();
+        Err(PyRuntimeError::new_err(format!("{class} object is already initialized")))
     }
 
     /// What `__init__` does: take `home`, or the current loop when it is None.
@@ -348,6 +360,7 @@ impl Future {
         self.outcome.traverse(visit)?;
         let visit_callback = |callback: &Callback| match callback {
             Callback::Wake(task) => task.traverse(visit),
+            Callback::AwaitedBy(waiter) => waiter.traverse(visit),
             Callback::Call { function, context } => {
                 function.traverse(visit)?;
                 context.traverse(visit)

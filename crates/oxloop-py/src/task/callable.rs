@@ -56,6 +56,11 @@ impl TaskWakeup {
         Ok(Ref::new(Bound::new(py, Self { task: Slot::holding(task) })?))
     }
 
+    /// The task that it wakes.
+    pub fn task(&self) -> Option<Ref> {
+        self.task.get()
+    }
+
     /// Whether it wakes this task.
     pub fn is_of(&self, task: &Ref) -> bool {
         self.task.as_ptr() == task.as_ptr()

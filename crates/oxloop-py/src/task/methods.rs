@@ -34,16 +34,18 @@ impl Task {
         Self::bare()
     }
 
-    #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = false))]
+    #[pyo3(signature = (coro, *, r#loop = None, name = None, context = None, eager_start = None))]
     fn __init__(
         slf: &Bound<'_, Self>,
         coro: &Bound<'_, PyAny>,
         r#loop: Option<&Bound<'_, PyAny>>,
         name: Option<&Bound<'_, PyAny>>,
         context: Option<&Bound<'_, PyAny>>,
-        eager_start: bool,
+        eager_start: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        Self::start(slf, coro, r#loop, name, context, eager_start)
+        // Anything with a truth value, as in CPython.
+        let eager = eager_start.map_or(Ok(false), |given| given.is_truthy())?;
+        Self::start(slf, coro, r#loop, name, context, eager)
     }
 
     /// Request cancellation: CancelledError is raised in the coroutine at its next step.
@@ -180,10 +182,7 @@ impl Task {
     }
 
     #[setter(_log_destroy_pending)]
-    fn set_log_destroy_pending(&self, value: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let Some(value) = value else {
-            return Err(pyo3::exceptions::PyAttributeError::new_err("cannot delete attribute"));
-        };
+    fn set_log_destroy_pending(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.log_destroy_pending.set(value.is_truthy()?);
         Ok(())
     }

@@ -137,8 +137,9 @@ impl Task {
     ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
+        Future::check_not_started(slf.as_super())?;
         if let Some(old_home) = slf.as_super().get().home().get() {
-            // A second __init__ starts over.
+            // A second __init__ starts over, up to 3.14.
             this.unregister(slf, &old_home);
         }
         slf.as_super().get().start(py, home)?;
@@ -229,30 +230,39 @@ impl Task {
         let py = slf.py();
         let Some(context) = self.context.get() else { return Ok(()) };
         let context = context.into_bound(py);
-        let _depth = Recursion::enter(py)?;
-        self.register(slf)?;
+        let began = Cell::new(false);
         let run = || -> PyResult<()> {
             let entered = Entered::enter(&context)?;
+            began.set(true);
             let stepped = Self::step_from_outside(slf, None, Entry::Eager);
             entered.exit()?;
             stepped
         };
-        let stepped = match slf.as_super().get().native_home() {
-            Some(native) => {
-                let native = native.bind_as::<EventLoop>(py).get();
-                native.current().nested(home, slf.as_any(), run)?
-            }
-            None => {
-                let outer = current::swap(home, Some(slf.as_any()))?;
-                let stepped = run();
-                current::swap(home, outer.as_ref().map(|task| task.bind(py)))?;
-                stepped
+        let start = || -> PyResult<()> {
+            let _depth = Recursion::enter(py)?;
+            self.register(slf)?;
+            match slf.as_super().get().native_home() {
+                Some(native) => {
+                    let native = native.bind_as::<EventLoop>(py).get();
+                    native.current().nested(home, slf.as_any(), run)?
+                }
+                None => {
+                    let outer = current::swap(home, Some(slf.as_any()))?;
+                    let stepped = run();
+                    current::swap(home, outer.as_ref().map(|task| task.bind(py)))?;
+                    stepped
+                }
             }
         };
+        let started = start();
         if slf.as_super().get().is_done() {
             self.coroutine.clear();
+        } else if !began.get() {
+            // Refused before its first step (no stack is left, for one): a task that never was.
+            self.unregister(slf, &Ref::from_borrowed(home));
+            self.log_destroy_pending.set(false);
         }
-        stepped
+        started
     }
 
     fn set_name_or_number(&self, py: Python<'_>, name: Option<&Bound<'_, PyAny>>) -> PyResult<()> {

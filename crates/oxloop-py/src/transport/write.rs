@@ -66,8 +66,13 @@ impl StreamTransport {
             || data.is_instance_of::<PyByteArray>()
             || data.is_instance_of::<PyMemoryView>();
         if !is_buffer {
+            let wanted = if stdlib::at_least(py, 14) {
+                "bytes, bytearray, or memoryview"
+            } else {
+                "bytes-like"
+            };
             return Err(PyTypeError::new_err(format!(
-                "data argument must be a bytes-like object, not '{}'",
+                "data argument must be a {wanted} object, not '{}'",
                 data.get_type().name()?
             )));
         }
