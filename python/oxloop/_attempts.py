@@ -70,7 +70,7 @@ class Attempts:
             else:
                 attempts = [
                     # No partial object: it would keep the list.
-                    lambda info=info: self._connect_sock(failures, info, local_infos)  # type: ignore[misc]
+                    lambda info=info: self._connect_sock(failures, info, local_infos)
                     for info in infos
                 ]
                 sock = (await staggered.staggered_race(attempts, delay, loop=self))[0]

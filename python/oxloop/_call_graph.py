@@ -15,6 +15,7 @@ asyncio's own classes; that edge is missing.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from typing import Any
 
@@ -35,7 +36,9 @@ def install() -> None:
     """Exchange the functions of asyncio that make and read the edges. Idempotent."""
     if sys.version_info < (3, 14):
         return
-    from asyncio import futures, graph
+    # Any: typeshed does not know asyncio's private names.
+    futures: Any = importlib.import_module("asyncio.futures")
+    graph: Any = importlib.import_module("asyncio.graph")
 
     for name in ("future_add_to_awaited_by", "future_discard_from_awaited_by"):
         native = getattr(_oxloop, name)
@@ -43,8 +46,7 @@ def install() -> None:
             if hasattr(module, prefix + name):
                 setattr(module, prefix + name, native)
 
-    graph_of: Any = graph
-    foreign = graph_of._build_graph_for_future
+    foreign = graph._build_graph_for_future
     if getattr(foreign, "__module__", None) == __name__:
         return
 
@@ -54,11 +56,11 @@ def install() -> None:
             return built
         known = {above.future for above in built.awaited_by}
         missing = [
-            graph_of._build_graph_for_future(waiter, limit=limit)
+            graph._build_graph_for_future(waiter, limit=limit)
             for waiter in _native_waiters(future) - known
         ]
         if not missing:
             return built
         return graph.FutureCallGraph(built.future, built.call_stack, (*built.awaited_by, *missing))
 
-    graph_of._build_graph_for_future = _build_graph_for_future
+    graph._build_graph_for_future = _build_graph_for_future

@@ -270,7 +270,8 @@ async def test_a_future_of_another_loop_is_refused(loop: Loop, loop_factory: Any
 
 
 @pytest.mark.parametrize(
-    "name", ["_cancel_message", "_asyncio_future_blocking", "_log_traceback", "_log_destroy_pending"]
+    "name",
+    ["_cancel_message", "_asyncio_future_blocking", "_log_traceback", "_log_destroy_pending"],
 )
 async def test_private_attributes_take_none_and_are_not_deleted(loop: Loop, name: str) -> None:
     future: Any = loop.create_task(asyncio.sleep(0))
