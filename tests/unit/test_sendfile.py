@@ -308,3 +308,34 @@ async def test_other_refusals(loop: Loop, tmp_path: Path) -> None:
             await loop.sendfile(transport, file)
         await protocol.lost
     peer.close()
+
+
+# asyncio does so since a late 3.13 or 3.14; oxloop everywhere.
+@pytest.mark.parametrize("offset", [0, 5000, SIZE])
+async def test_the_position_before_does_not_matter(
+    loop: Loop, loop_name: str, file: BinaryIO, offset: int
+) -> None:
+    if loop_name == "asyncio" and sys.version_info < (3, 14):
+        pytest.skip("asyncio's fallback then begins at the position if the offset is 0")
+    ours, peer = socket_pair()
+    reading = loop.create_task(read_to_end(peer))
+    file.seek(123)
+    assert await loop.sock_sendfile(ours, file, offset) == SIZE - offset
+    assert file.tell() == SIZE
+    ours.close()
+    assert await reading == DATA[offset:]
+    peer.close()
+
+
+async def test_a_pipe_is_sent_from_where_it_is(loop: Loop, loop_name: str) -> None:
+    if loop_name == "asyncio" and sys.version_info >= (3, 14):
+        pytest.skip("asyncio's sendfile() then seeks in the pipe")
+    ours, peer = socket_pair()
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"from a pipe")
+    os.close(write_end)
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+        assert await loop.sock_sendfile(ours, pipe, 0, 11) == len(b"from a pipe")
+    ours.close()
+    assert await read_to_end(peer) == b"from a pipe"
+    peer.close()

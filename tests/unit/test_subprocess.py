@@ -450,3 +450,55 @@ def many_processes(loop_factory: Factory) -> None:
 
 def test_many_processes_leave_nothing_behind(in_child: Child) -> None:
     assert in_child(many_processes).stdout == "no child left\n"
+
+
+async def test_a_program_may_replace_how_pipes_are_connected(loop: Any) -> None:
+    """The replacement waits while the process already writes and ends; nothing is lost."""
+    connected: list[str] = []
+
+    def replace(name: str) -> None:
+        original = getattr(loop, name)
+
+        async def replacement(factory: Any, pipe: Any) -> Any:
+            connected.append(name)
+            pair = await original(factory, pipe)
+            while connected.count("exited") == 0 and name == "connect_write_pipe":
+                await asyncio.sleep(0)
+                if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    connected.append("exited")
+            return pair
+
+        setattr(loop, name, replacement)
+
+    replace("connect_read_pipe")
+    replace("connect_write_pipe")
+    transport, protocol = await loop.subprocess_exec(
+        Recorder, sys.executable, "-c", "print('said early')", stderr=None
+    )
+    assert await protocol.lost is None
+    assert connected == ["connect_write_pipe", "exited", "connect_read_pipe"]
+    assert protocol.received == {1: b"said early\n"}
+    assert protocol.events[0] == "made"
+    assert sorted(protocol.events[1:-1]) == ["exited", "pipe 0", "pipe 1"]
+    assert protocol.events[-1] == "lost"
+    assert transport.get_returncode() == 0
+    for name in ("connect_read_pipe", "connect_write_pipe"):
+        delattr(loop, name)
+
+
+@pytest.mark.parametrize("name", ["connect_read_pipe", "connect_write_pipe"])
+async def test_a_cancelled_connection_of_a_pipe_ends_the_process(
+    loop: Any, loop_name: str, name: str
+) -> None:
+    if loop_name == "asyncio" and sys.version_info < (3, 14):
+        pytest.skip("asyncio then leaves the pipes open")
+    before = set(os.listdir("/proc/self/fd"))
+    failing = mock.AsyncMock(side_effect=asyncio.CancelledError)
+    with mock.patch.object(loop, name, failing):
+        with pytest.raises(asyncio.CancelledError):
+            await loop.subprocess_exec(
+                Recorder, sys.executable, "-c", "import time; time.sleep(3600)"
+            )
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+    assert len(set(os.listdir("/proc/self/fd")) - before) == 0
