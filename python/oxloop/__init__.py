@@ -12,6 +12,7 @@ neither warn about them nor need them. What type checkers see is `__init__.pyi`.
 """
 
 import asyncio as _asyncio
+import sys as _sys
 from typing import Any
 
 from oxloop import _namespace
@@ -29,6 +30,9 @@ from oxloop._streams import (
     start_server,
     start_unix_server,
 )
+
+if _sys.version_info >= (3, 14):
+    from oxloop._oxloop import future_add_to_awaited_by, future_discard_from_awaited_by  # noqa: F401
 
 __all__ = (
     "EventLoop",

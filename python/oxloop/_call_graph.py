@@ -5,7 +5,8 @@ classes only. `gather`, `wait`, `shield` and TaskGroup enter their edges by
 `futures.future_add_to_awaited_by`; a task that awaits a future directly is entered by C code.
 
 Decision: these two functions are exchanged, once, for native ones that serve native futures and
-leave the rest to asyncio's. A native task that awaits a future of asyncio's own classes is found
+leave the rest to asyncio's. That is done when the first loop is made, for an import must not change
+asyncio. A native task that awaits a future of asyncio's own classes is found
 among the future's callbacks when a graph is made.
 
 What can still go wrong: `gather` and its sisters cannot enter a native task into a future of
@@ -32,10 +33,15 @@ def _native_waiters(future: Any) -> set[Any]:
     return waiters - {None}
 
 
+_installed = sys.version_info < (3, 14)
+
+
 def install() -> None:
     """Exchange the functions of asyncio that make and read the edges. Idempotent."""
-    if sys.version_info < (3, 14):
+    global _installed
+    if _installed:
         return
+    _installed = True
     # Any: typeshed does not know asyncio's private names.
     futures: Any = importlib.import_module("asyncio.futures")
     graph: Any = importlib.import_module("asyncio.graph")
@@ -47,8 +53,6 @@ def install() -> None:
                 setattr(module, prefix + name, native)
 
     foreign = graph._build_graph_for_future
-    if getattr(foreign, "__module__", None) == __name__:
-        return
 
     def _build_graph_for_future(future: Any, *, limit: int | None = None) -> Any:
         built = foreign(future, limit=limit)

@@ -6,8 +6,7 @@ methods on an instance. The operations that wait for several things in turn are 
 in `_connections.py`, `_datagrams.py`, `_listening.py`, `_pipes.py`, `_processes.py`,
 `_resolver.py`, `_sendfile.py` and `_shutdown.py`.
 
-Importing this module also makes native tasks visible to `asyncio.all_tasks()` and to call graphs,
-once per process.
+Importing this module also makes native tasks visible to `asyncio.all_tasks()`, once per process.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from . import _call_graph, _oxloop, _visibility
+from . import _oxloop, _visibility
 from ._connections import Connections
 from ._datagrams import Datagrams
 from ._listening import Servers
@@ -48,5 +47,4 @@ class EventLoop(  # type: ignore[misc]
 
 
 _visibility.install()
-_call_graph.install()
 os.register_at_fork(after_in_child=_visibility.after_fork_in_child)

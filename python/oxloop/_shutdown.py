@@ -10,7 +10,7 @@ import threading
 import warnings
 from typing import Any
 
-from . import _visibility
+from . import _call_graph, _visibility
 
 
 class Shutdown:
@@ -19,6 +19,7 @@ class Shutdown:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _visibility.track(self)
+        _call_graph.install()
 
     async def shutdown_asyncgens(self: Any) -> None:
         """Close every asynchronous generator that is still open.
