@@ -38,9 +38,8 @@ impl Waiter {
     pub fn new(home: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = home.py();
         if let Ok(native) = home.cast::<EventLoop>() {
-            if native.get().makes_plain_futures() {
-                let future = Future::pending_on(native, false);
-                return Ok(Self(Ref::new(pool::make(py, future)?)));
+            if let Some(waiter) = Self::on_native(native)? {
+                return Ok(waiter);
             }
         }
         Ok(Self(Ref::new(home.call_method0(intern!(py, "create_future"))?)))
@@ -57,6 +56,16 @@ impl Waiter {
         if let Some(future) = self.as_native(py) {
             future.get().silence();
         }
+    }
+
+    /// A pending native future; None if `home` makes its futures in another way.
+    #[inline]
+    pub fn on_native(home: &Bound<'_, EventLoop>) -> PyResult<Option<Self>> {
+        if !home.get().makes_plain_futures() {
+            return Ok(None);
+        }
+        let future = Future::pending_on(home, false);
+        Ok(Some(Self(Ref::new(pool::make(home.py(), future)?))))
     }
 
     /// For [`Progress::Await`], and for Python to see.

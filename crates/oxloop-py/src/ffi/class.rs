@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::prelude::*;
 use pyo3::{PyTypeInfo, ffi};
 
-use super::{Ref, Sent, fastcall};
+use super::{Ref, Sent, fastcall, stop};
 
 /// A class with a finalizer.
 pub trait Finalize: PyTypeInfo {
@@ -210,20 +210,16 @@ pub unsafe fn run_next<T: Resume>(object: *mut ffi::PyObject) -> *mut ffi::PyObj
         ffi::PySendResult::PYGEN_RETURN => {
             // SAFETY: on return the result is an owned reference.
             if let Some(value) = unsafe { Ref::from_owned_ptr(result) } {
-                raise_stop_iteration(py, &value.into_bound(py));
+                let value = value.into_bound(py);
+                // None ends an iterator without an exception.
+                if !value.is_none() {
+                    stop::raise(&value);
+                }
             }
             std::ptr::null_mut()
         }
         _ => result,
     }
-}
-
-/// Makes `StopIteration(value)` the pending exception; None ends an iterator without one.
-fn raise_stop_iteration(py: Python<'_>, value: &Bound<'_, PyAny>) {
-    if value.is_none() {
-        return;
-    }
-    stop_iteration(value).restore(py);
 }
 
 /// `StopIteration(value)`, built by a call so that a tuple is not taken for its arguments.

@@ -9,6 +9,7 @@
 //! | `fastcall.rs` | methods called without an argument tuple                       |
 //! | `pool.rs`     | memory of dead objects, used again                             |
 //! | `inline.rs`   | bodies of native coroutines, stored in place                   |
+//! | `stop.rs`     | StopIteration for results                                      |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
 //! | `joined.rs`   | one `bytes` object of several slices                           |
 //! | `watch.rs`    | whether a class still has the methods that it was made with    |
@@ -25,6 +26,7 @@ pub mod inline;
 pub mod joined;
 pub mod object;
 pub mod pool;
+mod stop;
 pub mod watch;
 
 pub use call::{Raised, Sent};

@@ -315,6 +315,31 @@ pub fn wait<'py>(slf: &Bound<'py, Condition>, args: Args<'_, 'py>) -> PyResult<R
     Coroutine::make(slf.py(), body)
 }
 
+/// `__aenter__()`
+pub fn enter<'py>(slf: &Bound<'py, Condition>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect_none("_ContextManagerMixin.__aenter__")?;
+    if call::is_exactly::<Condition>(slf.as_any()) {
+        if let Some(lock) = slf.get().plain_lock() {
+            return super::lock::entering(lock.bind_as(slf.py()));
+        }
+    }
+    Enter::make(slf.as_any())
+}
+
+/// `__aexit__(exc_type, exc, tb)`
+pub fn exit<'py>(slf: &Bound<'py, Condition>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect("_ContextManagerMixin.__aexit__", 3, 3)?;
+    let release = if call::is_exactly::<Condition>(slf.as_any()) {
+        |condition: &Bound<'_, PyAny>| match condition.cast::<Condition>() {
+            Ok(condition) => Condition::free(condition),
+            Err(err) => Err(err.into()),
+        }
+    } else {
+        call_release
+    };
+    Exit::make(slf.as_any(), release)
+}
+
 #[pymethods]
 impl Condition {
     #[new]
@@ -362,25 +387,6 @@ impl Condition {
     #[pyo3(signature = (n))]
     fn _notify(&self, py: Python<'_>, n: &Bound<'_, PyAny>) -> PyResult<()> {
         self.waiters.wake_pending(py, notified(Some(n))?, false)
-    }
-
-    fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        if call::is_exactly::<Self>(slf.as_any()) {
-            if let Some(lock) = slf.get().plain_lock() {
-                return Ok(super::lock::entering(lock.bind_as(py))?.into_py(py));
-            }
-        }
-        Ok(Enter::make(slf.as_any())?.into_py(py))
-    }
-
-    fn __aexit__(
-        slf: &Bound<'_, Self>,
-        _exc_type: &Bound<'_, PyAny>,
-        _exc: &Bound<'_, PyAny>,
-        _tb: &Bound<'_, PyAny>,
-    ) -> PyResult<Py<PyAny>> {
-        Ok(Exit::make(slf.as_any(), call_release)?.into_py(slf.py()))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -3,6 +3,8 @@
 //! Source of behaviour: CPython `Lib/asyncio/mixins.py`. The loop that runs is asked of
 //! `asyncio.events`, unless it is the loop bound already: a native one knows its thread.
 
+use std::cell::Cell;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -14,7 +16,11 @@ use crate::stdlib;
 
 /// The loop that was bound, if any.
 #[derive(Default)]
-pub struct Home(Slot);
+pub struct Home {
+    bound: Slot,
+    /// It is one of ours: an `EventLoop`.
+    native: Cell<bool>,
+}
 
 impl Home {
     /// The running loop, bound to `owner` from now on.
@@ -24,12 +30,10 @@ impl Home {
     #[inline]
     pub fn running<'py>(&self, owner: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = owner.py();
-        let bound = self.0.bound(py);
-        if let Some(bound) = &bound {
-            if bound.cast::<EventLoop>().is_ok_and(|home| home.get().runs_here()) {
-                return Ok(bound.clone());
-            }
+        if let Some(home) = self.native_running(py) {
+            return Ok(home.into_bound(py));
         }
+        let bound = self.bound.bound(py);
         let running = stdlib::get_running_loop_or_none(py)?.call0()?;
         match bound {
             Some(bound) if !bound.is(&running) => Err(PyRuntimeError::new_err(format!(
@@ -38,34 +42,50 @@ impl Home {
             ))),
             Some(_) => Ok(running),
             None => {
-                if !running.is_none() {
-                    self.0.set(Ref::from_borrowed(&running));
-                }
+                self.set(&running);
                 Ok(running)
             }
         }
     }
 
+    /// The loop bound, if it is ours and runs in this thread.
+    #[inline]
+    fn native_running(&self, py: Python<'_>) -> Option<Ref> {
+        if !self.native.get() {
+            return None;
+        }
+        let home = self.bound.get()?;
+        home.bind_as::<EventLoop>(py).get().runs_here().then_some(home)
+    }
+
     /// A future of the running loop, for `owner` to wait for.
     #[inline]
     pub fn new_waiter(&self, owner: &Bound<'_, PyAny>) -> PyResult<Ref> {
+        let py = owner.py();
+        if let Some(home) = self.native_running(py) {
+            if let Some(waiter) = Waiter::on_native(home.bind_as(py))? {
+                return Ok(waiter.as_future().clone());
+            }
+        }
         Ok(Waiter::new(&self.running(owner)?)?.as_future().clone())
     }
 
     pub fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-        self.0.or_none(py)
+        self.bound.or_none(py)
     }
 
     pub fn set(&self, home: &Bound<'_, PyAny>) {
+        self.native.set(home.is_instance_of::<EventLoop>());
         let home = (!home.is_none()).then(|| Ref::from_borrowed(home));
-        drop(self.0.replace(home));
+        drop(self.bound.replace(home));
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0.traverse(visit)
+        self.bound.traverse(visit)
     }
 
     pub fn clear(&self) {
-        self.0.clear();
+        self.native.set(false);
+        self.bound.clear();
     }
 }

@@ -121,7 +121,11 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     )?;
     attach::<Condition>(
         py,
-        vec![fast_method!(Condition, c"wait", condition::wait, c"wait($self)\n--\n\nGive the lock up, wait for a notification, take the lock back; returns True.")],
+        vec![
+            fast_method!(Condition, c"wait", condition::wait, c"wait($self)\n--\n\nGive the lock up, wait for a notification, take the lock back; returns True."),
+            fast_method!(Condition, c"__aenter__", condition::enter, c"__aenter__($self)\n--\n\nacquire()"),
+            fast_method!(Condition, c"__aexit__", condition::exit, c"__aexit__($self, exc_type, exc, tb)\n--\n\nrelease()"),
+        ],
     )?;
     attach::<Semaphore>(
         py,

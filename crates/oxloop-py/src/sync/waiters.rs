@@ -55,9 +55,14 @@ impl WaitList {
         let Some(shown) = self.shown.bound(py) else {
             let removed = {
                 let mut queue = self.queue.borrow_mut();
-                match queue.iter().position(|other| other.as_ptr() == waiter.as_ptr()) {
-                    Some(index) => queue.remove(index),
-                    None => None,
+                // Waiters leave in order, nearly always.
+                if queue.front().is_some_and(|first| first.as_ptr() == waiter.as_ptr()) {
+                    queue.pop_front()
+                } else {
+                    match queue.iter().position(|other| other.as_ptr() == waiter.as_ptr()) {
+                        Some(index) => queue.remove(index),
+                        None => None,
+                    }
                 }
             };
             return Ok(removed.is_some());
@@ -155,6 +160,19 @@ impl WaitList {
 
     /// Wakes the first `count` waiters that are not done, with `value`.
     pub fn wake_pending(&self, py: Python<'_>, count: usize, value: bool) -> PyResult<()> {
+        if !self.shown.is_some() {
+            // One waiter is the usual case: no copy of the list.
+            let only = {
+                let queue = self.queue.borrow();
+                if queue.len() == 1 { queue.front().cloned() } else { None }
+            };
+            if let Some(only) = only {
+                if count > 0 && !is_done(py, &only)? {
+                    wake(py, &only, truth(py, value))?;
+                }
+                return Ok(());
+            }
+        }
         let mut woken = 0;
         for waiter in self.snapshot(py)? {
             if woken >= count {
