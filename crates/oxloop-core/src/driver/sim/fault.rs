@@ -124,7 +124,9 @@ impl Faults {
 #[allow(missing_docs)] // Each is the system call of its name.
 pub enum Call {
     EpollCreate,
-    EpollCtl,
+    EpollAdd,
+    EpollModify,
+    EpollDelete,
     EpollWait,
     Eventfd,
     EventfdWrite,
@@ -155,7 +157,7 @@ impl Call {
             Call::EpollCreate | Call::Eventfd | Call::Socket => {
                 &[libc::EMFILE, libc::ENFILE, libc::ENOMEM]
             }
-            Call::EpollCtl => &[libc::ENOMEM, libc::ENOSPC, libc::EBADF, libc::EPERM],
+            Call::EpollAdd => &[libc::ENOMEM, libc::ENOSPC, libc::EPERM],
             Call::EpollWait => &[libc::EINTR],
             Call::EventfdWrite | Call::EventfdRead => &[libc::EINTR],
             Call::Read => &[libc::EINTR, libc::EAGAIN, libc::EIO, libc::ENOMEM],
@@ -202,7 +204,8 @@ impl Call {
             ],
             Call::Shutdown => &[libc::ENOTCONN],
             Call::Connect => &[libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ENETUNREACH],
-            Call::Close => &[],
+            // These ask for nothing that could be lacking.
+            Call::EpollModify | Call::EpollDelete | Call::Close => &[],
         }
     }
 }

@@ -38,7 +38,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use self::fault::{Call, Fault, Faults};
 pub use self::random::Random;
-use self::world::World;
+use self::world::{Visit, World};
 use super::epoll::EpollDriver;
 
 /// The epoll driver on a simulated kernel.
@@ -219,7 +219,8 @@ impl SimKernel {
         self.lock().open_count()
     }
 
-    /// The faults end. Connections that are gone for good are found out within a second.
+    /// The faults end, and descriptors are without bound. Connections that are gone for good are
+    /// found out within a second.
     pub fn calm(&self) {
         self.lock().calm();
     }
@@ -252,6 +253,15 @@ impl SimKernel {
     /// Makes the call of this number, counted from 0, fail with this error, instead of being made.
     pub fn fail_call(&self, number: u64, error_code: i32) {
         self.lock().failing = Some((number, error_code));
+    }
+
+    /// Lets another thread, simulated, do something at this time, if the loop waits then, or else
+    /// during the first wait that follows.
+    pub fn visit_at(&self, at_ns: i64, visit: impl FnOnce() + Send + 'static) {
+        let mut world = self.lock();
+        let order = world.next_visit;
+        world.next_visit += 1;
+        world.visits.insert((at_ns, order), Visit(Box::new(visit)));
     }
 
     /// Announces work on other threads that may wake the loop.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::fault::{Call, Fault, error};
 use super::stream::Chance;
-use super::world::{File, World};
+use super::world::{File, Visit, World};
 use super::{Shared, SimKernel};
 use crate::sys::epoll::{self, Ctl, Event};
 
@@ -80,7 +80,11 @@ impl World {
         mask: u32,
         data: u64,
     ) -> Result<(), i32> {
-        self.enter(Call::EpollCtl)?;
+        self.enter(match ctl {
+            Ctl::Add => Call::EpollAdd,
+            Ctl::Modify => Call::EpollModify,
+            Ctl::Delete => Call::EpollDelete,
+        })?;
         self.has_progress = true;
         let place = self.place(number)?;
         if let Some(File::Regular) = self.file_at(place) {
@@ -106,10 +110,20 @@ impl World {
         result
     }
 
+    /// What another thread does now.
+    fn pop_visit(&mut self) -> Option<Visit> {
+        let first = self.visits.first_entry()?;
+        (first.key().0 <= self.timeline.now_ns()).then(|| first.remove())
+    }
+
     /// The events that a wait reports now.
     fn collect(&mut self, place: usize, events: &mut Vec<Event>) -> Result<(), i32> {
         self.with_poll(place, |poll, world| {
-            for item in &mut poll.items {
+            let mut spurious = None;
+            if world.chance.strikes(Fault::SpuriousReadiness) {
+                spurious = Some(world.chance.random.size(0, poll.items.len().saturating_sub(1)));
+            }
+            for (number, item) in poll.items.iter_mut().enumerate() {
                 let (readiness, writes) = world.readiness(item.place);
                 let mut mask = readiness & (item.mask | epoll::ERR | epoll::HUP);
                 if item.mask & epoll::EDGE != 0 {
@@ -117,11 +131,8 @@ impl World {
                         continue;
                     }
                     item.seen = writes;
-                }
-                let wanted = item.mask & (epoll::IN | epoll::OUT);
-                let is_edge = item.mask & epoll::EDGE != 0;
-                if mask == 0 && !is_edge && world.chance.strikes(Fault::SpuriousReadiness) {
-                    mask = wanted;
+                } else if mask == 0 && spurious == Some(number) {
+                    mask = item.mask & (epoll::IN | epoll::OUT);
                 }
                 if mask != 0 {
                     events.push(Event { events: mask, u64: item.data });
@@ -133,7 +144,7 @@ impl World {
             }
             Ok(())
         })?;
-        if world_reorders(&mut self.chance) {
+        if self.chance.strikes(Fault::Reorder) {
             self.chance.random.shuffle(events);
         }
         // Edges are told once and cannot be kept back; their data is the driver's 0.
@@ -148,10 +159,6 @@ impl World {
         events.truncate(events.capacity());
         Ok(())
     }
-}
-
-fn world_reorders(chance: &mut Chance) -> bool {
-    chance.strikes(Fault::Reorder)
 }
 
 impl SimKernel {
@@ -173,6 +180,12 @@ impl SimKernel {
         let mut has_slept = false;
         loop {
             world.settle();
+            if let Some(visit) = world.pop_visit() {
+                drop(world);
+                (visit.0)();
+                world = self.lock();
+                continue;
+            }
             world.collect(place, events).map_err(error)?;
             let now_ns = world.timeline.now_ns();
             if !events.is_empty() || deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
@@ -188,8 +201,9 @@ impl SimKernel {
                 world = self.shared.wait_outside(world);
                 continue;
             }
-            let next_ns = world.timeline.next_ns();
-            match next_ns.into_iter().chain(deadline_ns).min() {
+            let next_visit_ns = world.visits.keys().next().map(|(at_ns, _)| *at_ns);
+            let next_ns = world.timeline.next_ns().into_iter().chain(next_visit_ns);
+            match next_ns.chain(deadline_ns).min() {
                 Some(next_ns) => world.timeline.advance_to(next_ns),
                 None => return Err(stands_still()),
             }

@@ -51,6 +51,15 @@ struct Held {
     numbers: usize,
 }
 
+/// What another thread does at some time, while the loop waits.
+pub(super) struct Visit(pub(super) Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Visit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Visit")
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct World {
@@ -72,6 +81,9 @@ pub(super) struct World {
     pub(super) failing: Option<(u64, i32)>,
     pub(super) trace: u64,
     pub(super) breaches: Vec<String>,
+    /// What other threads do, by time and order.
+    pub(super) visits: BTreeMap<(i64, u64), Visit>,
+    pub(super) next_visit: u64,
     /// Work outside the simulation that may wake it; the clock stands still meanwhile.
     pub(super) outside: usize,
     /// Whether anything was done since the last wait, and how many ended in vain in a row.
@@ -99,6 +111,8 @@ impl World {
             failing: None,
             trace: 0,
             breaches: Vec::new(),
+            visits: BTreeMap::new(),
+            next_visit: 0,
             outside: 0,
             has_progress: true,
             idle_wakes: 0,
@@ -141,7 +155,7 @@ impl World {
             false => Ok(()),
         };
         match call {
-            Call::EpollCtl => pick(Fault::WatchResources, &[libc::ENOMEM, libc::ENOSPC]),
+            Call::EpollAdd => pick(Fault::WatchResources, &[libc::ENOMEM, libc::ENOSPC]),
             Call::Recv | Call::Read | Call::RecvFrom => {
                 pick(Fault::Interrupted, &[libc::EINTR])?;
                 pick(Fault::ReceiveResources, &[libc::ENOMEM, libc::ENOBUFS])
@@ -482,10 +496,11 @@ impl World {
         }
     }
 
-    /// The faults end; what they broke for good is found out soon.
+    /// The faults end, and there are descriptors enough; what they broke for good is found out soon.
     pub(super) fn calm(&mut self) {
         const SOON_NS: i64 = 1_000_000_000;
         self.chance.faults = super::Faults::none();
+        self.config.numbers_max = usize::MAX;
         for connection in self.connections.values_mut() {
             connection.give_up(&mut self.timeline, SOON_NS);
         }

@@ -1,0 +1,186 @@
+//! The command line: run seeds, one or many.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use oxloop_core::driver::sim::Fault;
+use oxloop_sim::program::Reduction;
+use oxloop_sim::run::{Report, run_seed};
+use oxloop_sim::shrink::shrink;
+
+const USAGE: &str = "\
+Searches oxloop-core for bugs.
+
+    oxloop-sim run [--seeds N] [--first N] [--threads N] [--twice N]
+        runs N seeds from the first on, and the first `twice` again, for equal traces
+    oxloop-sim replay --seed N [--off FAULT,...] [--connections N] [--bytes N]
+                      [--timers N] [--injected N] [--datagrams N]
+        runs one seed, less what is taken away, and says what was wrong
+
+The exit status is 1 when anything was wrong.";
+
+/// Failing seeds that are shrunk and told; the rest are counted.
+const FAILURES_TOLD_MAX: usize = 5;
+const SHRINK_RUNS_MAX: usize = 400;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((command, rest)) if command == "run" => parse(rest).and_then(|options| run(&options)),
+        Some((command, rest)) if command == "replay" => {
+            parse(rest).and_then(|options| replay(&options))
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+struct Options {
+    seed: u64,
+    first: u64,
+    seeds: u64,
+    twice: u64,
+    threads: usize,
+    reduction: Reduction,
+}
+
+fn parse(arguments: &[String]) -> Result<Options, String> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let reduction = Reduction::none();
+    let mut options = Options { seed: 0, first: 0, seeds: 1_000, twice: 0, threads, reduction };
+    let mut rest = arguments.iter();
+    while let Some(name) = rest.next() {
+        let value = rest.next().ok_or_else(|| format!("{name} needs a value\n\n{USAGE}"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{name}: {value} is no number"));
+        let reduction = &mut options.reduction;
+        match name.as_str() {
+            "--seed" => options.seed = number()?,
+            "--first" => options.first = number()?,
+            "--seeds" => options.seeds = number()?,
+            "--twice" => options.twice = number()?,
+            "--threads" => options.threads = number()?.max(1) as usize,
+            "--connections" => reduction.connections_max = number()? as usize,
+            "--bytes" => reduction.bytes_max = number()? as usize,
+            "--timers" => reduction.timers_max = number()? as usize,
+            "--injected" => reduction.injected_max = number()? as usize,
+            "--datagrams" => reduction.datagrams_max = number()? as usize,
+            "--off" => {
+                for name in value.split(',') {
+                    let mut faults = Fault::ALL.iter();
+                    let fault = faults.find(|fault| fault.name() == name);
+                    reduction.off.push(*fault.ok_or_else(|| format!("no fault {name}"))?);
+                }
+            }
+            _ => return Err(format!("unknown option {name}\n\n{USAGE}")),
+        }
+    }
+    Ok(options)
+}
+
+#[derive(Default)]
+struct Totals {
+    calls: u64,
+    received_bytes: u64,
+    connections: u64,
+    virtual_s: f64,
+    failures: Vec<u64>,
+    differing: Vec<u64>,
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, report: &Report) {
+        self.calls += report.calls;
+        self.received_bytes += report.received_bytes as u64;
+        self.connections += report.connections as u64;
+        self.virtual_s += report.virtual_ns as f64 / 1e9;
+        if !report.violations.is_empty() {
+            self.failures.push(seed);
+        }
+    }
+}
+
+/// Runs many seeds. Whether all was well.
+fn run(options: &Options) -> Result<bool, String> {
+    let start = Instant::now();
+    let (next, totals) = (AtomicU64::new(0), Mutex::new(Totals::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(|| {
+                let mut own = Totals::default();
+                loop {
+                    let number = next.fetch_add(1, Relaxed);
+                    if number >= options.seeds {
+                        break;
+                    }
+                    let seed = options.first + number;
+                    let report = run_seed(seed, &options.reduction);
+                    own.add(seed, &report);
+                    if number < options.twice && run_seed(seed, &options.reduction) != report {
+                        own.differing.push(seed);
+                    }
+                }
+                let mut totals = totals.lock().expect("no thread panics with the totals");
+                totals.calls += own.calls;
+                totals.received_bytes += own.received_bytes;
+                totals.connections += own.connections;
+                totals.virtual_s += own.virtual_s;
+                totals.failures.extend(own.failures);
+                totals.differing.extend(own.differing);
+            });
+        }
+    });
+    let mut totals = totals.into_inner().map_err(|error| error.to_string())?;
+    totals.failures.sort_unstable();
+    for &seed in totals.failures.iter().take(FAILURES_TOLD_MAX) {
+        let (reduction, report) = shrink(seed, &options.reduction, SHRINK_RUNS_MAX);
+        tell(seed, &reduction, &report);
+    }
+    for seed in &totals.differing {
+        println!("seed {seed}: two runs of it differ");
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{} seeds from {}: {} failed, {} of {} run twice differed; {:.0} seeds/s; {} connections, \
+         {} bytes, {} calls, {:.0} s of virtual time in {seconds:.1} s",
+        options.seeds,
+        options.first,
+        totals.failures.len(),
+        totals.differing.len(),
+        options.twice.min(options.seeds),
+        options.seeds as f64 / seconds,
+        totals.connections,
+        totals.received_bytes,
+        totals.calls,
+        totals.virtual_s,
+    );
+    Ok(totals.failures.is_empty() && totals.differing.is_empty())
+}
+
+fn tell(seed: u64, reduction: &Reduction, report: &Report) {
+    println!("seed {seed} failed:");
+    for text in &report.violations {
+        println!("    {text}");
+    }
+    println!("    replay: cargo run -q -p oxloop-sim -- replay --seed {seed}{reduction}");
+}
+
+/// Runs one seed. Whether all was well.
+fn replay(options: &Options) -> Result<bool, String> {
+    let report = run_seed(options.seed, &options.reduction);
+    if report.violations.is_empty() {
+        println!("seed {}{}: nothing wrong", options.seed, options.reduction);
+    } else {
+        tell(options.seed, &options.reduction, &report);
+    }
+    println!("{report:#?}");
+    Ok(report.violations.is_empty())
+}
