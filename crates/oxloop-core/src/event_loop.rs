@@ -36,6 +36,7 @@ use crate::completion::Completion;
 use crate::driver::Driver;
 use crate::inject::Injector;
 use crate::limits::{ITERATIONS_PER_POLL, POLL_INTERVAL_TICKS, READY_JOBS_KEPT_MAX};
+use crate::mutant::planted;
 use crate::ready::ReadyQueue;
 use crate::slab::{Slab, Token};
 use crate::timers::{TimerKey, Timers};
@@ -222,6 +223,8 @@ impl<H: Host> EventLoop<H> {
         if must_poll {
             let timeout = if has_jobs || !block {
                 Some(Duration::ZERO)
+            } else if planted!(SleepIgnoresTimers) {
+                None
             } else {
                 let next = self.timers.borrow_mut().next_deadline();
                 next.map(|deadline| Duration::from_nanos(deadline.ns_since(host.now())))
@@ -288,7 +291,14 @@ impl<H: Host> EventLoop<H> {
                 self.jobs_left.set(0);
                 break;
             };
-            host.run_job(job)?;
+            let ran = host.run_job(job);
+            if planted!(BreakLosesTimers) && ran.is_break() {
+                drop(self.due.take());
+            }
+            if planted!(BreakLosesCompletions) && ran.is_break() {
+                while self.driver.borrow_mut().next_completion().is_some() {}
+            }
+            ran?;
         }
         if !self.is_unfinished() {
             return ControlFlow::Continue(());

@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::driver::Wake;
+use crate::mutant::planted;
 
 /// Why a push did not do all that it should.
 #[derive(Debug)]
@@ -62,6 +63,9 @@ impl Flags {
     /// Says that there is something. Whether the caller must now wake the loop.
     fn announce_work(&self) -> bool {
         self.pending.store(true, SeqCst);
+        if planted!(WakeLeftOut) {
+            return false;
+        }
         self.sleeping.load(SeqCst) && self.sleeping.swap(false, SeqCst)
     }
 
@@ -73,7 +77,10 @@ impl Flags {
     /// Says that the loop goes to sleep. Whether it may.
     fn announce_sleep(&self) -> bool {
         self.sleeping.store(true, SeqCst);
-        let may_sleep = !self.pending.load(SeqCst);
+        let may_sleep = !self.pending.load(SeqCst) || planted!(SleepIgnoresWork);
+        if planted!(SleepClearsWork) {
+            self.pending.store(false, SeqCst);
+        }
         if !may_sleep {
             self.sleeping.store(false, SeqCst);
         }
@@ -136,6 +143,9 @@ impl<T: Send> Injector<T> {
         self.flags.clear_work();
         if out.is_empty() {
             std::mem::swap(out, &mut queue.items);
+            if planted!(DrainOutOfOrder) {
+                out.reverse();
+            }
         } else {
             out.append(&mut queue.items);
         }

@@ -27,6 +27,7 @@ pub mod driver;
 pub mod event_loop;
 pub mod inject;
 pub mod limits;
+pub mod mutant;
 pub mod op;
 pub mod ready;
 pub mod slab;

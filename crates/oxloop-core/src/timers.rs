@@ -13,6 +13,7 @@
 
 use crate::clock::Deadline;
 use crate::limits::TIMERS_KEPT_MAX;
+use crate::mutant::planted;
 use crate::slab::{Slab, Token};
 
 /// The name of a pending timer.
@@ -34,7 +35,7 @@ struct Node {
 impl Node {
     #[inline]
     fn order(&self) -> (Deadline, u64) {
-        (self.deadline, self.sequence)
+        (self.deadline, if planted!(TiesAnyOrder) { 0 } else { self.sequence })
     }
 }
 
@@ -83,6 +84,8 @@ impl<T> Timers<T> {
 
     /// Takes the first timer if its deadline is not after `now`.
     pub fn pop_due(&mut self, now: Deadline) -> Option<T> {
+        let early_ns = if planted!(TimersEarly) { 1_000_000 } else { 0 };
+        let now = Deadline(now.0.saturating_add(early_ns));
         while self.heap.first()?.deadline <= now {
             let node = self.take_top();
             if let Some((_, value)) = self.values.remove(node.key) {
@@ -166,7 +169,9 @@ impl<T> Timers<T> {
         let Some(&node) = self.heap.get(position) else { return };
         loop {
             let first_child = position * CHILDREN + 1;
-            let children = first_child..(first_child + CHILDREN).min(self.heap.len());
+            let end = (first_child + CHILDREN).min(self.heap.len());
+            let overlooked = usize::from(planted!(HeapOverlooksChild) && end > first_child + 1);
+            let children = first_child..end - overlooked;
             let Some(least) = children.min_by_key(|&child| self.heap[child].order()) else {
                 break;
             };

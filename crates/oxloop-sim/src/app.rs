@@ -100,8 +100,10 @@ pub struct Record {
     pub dropped: usize,
     /// Bytes received.
     pub received: usize,
-    /// The server's end was accepted, or the client's began to connect.
+    /// There is a transport, or was.
     pub began: bool,
+    /// It has ended its direction, or the connection.
+    pub ended: bool,
 }
 
 struct Listening {
@@ -152,6 +154,8 @@ pub struct App<D: SimulatedDriver> {
     /// Items that may still be pushed between the steps of an iteration.
     pub interlopes: Cell<usize>,
     pub next_injected: Cell<usize>,
+    /// A call is made to fail that would not: errors need no cause.
+    pub is_tortured: Cell<bool>,
 }
 
 impl<D: SimulatedDriver> App<D> {
@@ -180,6 +184,7 @@ impl<D: SimulatedDriver> App<D> {
             pushed_ns: Arc::default(),
             interlopes: Cell::new(program.injected),
             next_injected: Cell::new(0),
+            is_tortured: Cell::new(false),
             kernel,
             program,
         };

@@ -56,6 +56,14 @@ impl<D: SimulatedDriver> Host<D> {
         }
     }
 
+    /// Whether the iteration goes on; an exception may leave the loop after any step.
+    fn go_on(&self) -> ControlFlow<()> {
+        match self.app.chance(self.app.program.breaks) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
     /// Whether the loop sleeps longer than its timers allow.
     fn check_sleep(&self, timeout: Option<Duration>) {
         let app = &self.app;
@@ -123,7 +131,7 @@ impl<D: SimulatedDriver> oxloop_core::Host for Host<D> {
             self.app.violation(format!("job {} ran after job {last}", job.stamp));
         }
         self.app.work(job.work);
-        ControlFlow::Continue(())
+        self.go_on()
     }
 
     fn run_timer(&self, timer: Timer) -> ControlFlow<()> {
@@ -146,12 +154,12 @@ impl<D: SimulatedDriver> oxloop_core::Host for Host<D> {
         }
         app.work(timer.work);
         app.ended();
-        ControlFlow::Continue(())
+        self.go_on()
     }
 
     fn completed(&self, source: Source, completion: Completion<Chunk>) -> ControlFlow<()> {
         self.app.deliver(source, completion);
-        ControlFlow::Continue(())
+        self.go_on()
     }
 
     fn injected(&self, number: usize) -> Job {

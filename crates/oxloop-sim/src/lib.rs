@@ -7,6 +7,7 @@
 //! | [`payload`] | bytes that say where they belong |
 //! | [`run`] | one run and its report |
 //! | [`shrink`] | makes a failing run smaller |
+//! | [`torture`] | every call of a scenario fails once, with each error |
 //!
 //! The program `oxloop-sim` runs seeds; see its `--help`.
 
@@ -16,4 +17,5 @@ pub mod payload;
 pub mod program;
 pub mod run;
 pub mod shrink;
+pub mod torture;
 pub mod transport;

@@ -9,6 +9,7 @@ use oxloop_core::driver::sim::Fault;
 use oxloop_sim::program::Reduction;
 use oxloop_sim::run::{Report, run_seed};
 use oxloop_sim::shrink::shrink;
+use oxloop_sim::torture::{SCENARIOS, torture};
 
 const USAGE: &str = "\
 Searches oxloop-core for bugs.
@@ -18,6 +19,11 @@ Searches oxloop-core for bugs.
     oxloop-sim replay --seed N [--off FAULT,...] [--connections N] [--bytes N]
                       [--timers N] [--injected N] [--datagrams N]
         runs one seed, less what is taken away, and says what was wrong
+
+    oxloop-sim hunt [--seeds N] [--first N]
+        runs seeds until one fails, and says which
+    oxloop-sim torture [--scenario NAME]
+        lets every call of the scenarios fail once, with each error that it may give
 
 The exit status is 1 when anything was wrong.";
 
@@ -32,6 +38,10 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "replay" => {
             parse(rest).and_then(|options| replay(&options))
         }
+        Some((command, rest)) if command == "torture" => {
+            parse(rest).map(|options| all_torture(&options))
+        }
+        Some((command, rest)) if command == "hunt" => parse(rest).map(|options| hunt(&options)),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -51,18 +61,22 @@ struct Options {
     twice: u64,
     threads: usize,
     reduction: Reduction,
+    scenario: String,
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
     let reduction = Reduction::none();
-    let mut options = Options { seed: 0, first: 0, seeds: 1_000, twice: 0, threads, reduction };
+    let scenario = String::new();
+    let mut options =
+        Options { seed: 0, first: 0, seeds: 1_000, twice: 0, threads, reduction, scenario };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
         let value = rest.next().ok_or_else(|| format!("{name} needs a value\n\n{USAGE}"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{name}: {value} is no number"));
         let reduction = &mut options.reduction;
         match name.as_str() {
+            "--scenario" => options.scenario.clone_from(value),
             "--seed" => options.seed = number()?,
             "--first" => options.first = number()?,
             "--seeds" => options.seeds = number()?,
@@ -183,4 +197,37 @@ fn replay(options: &Options) -> Result<bool, String> {
     }
     println!("{report:#?}");
     Ok(report.violations.is_empty())
+}
+
+/// Tortures scenarios. Whether all was well.
+fn all_torture(options: &Options) -> bool {
+    let start = Instant::now();
+    let outcome = torture(&options.scenario);
+    for (name, shape, call, code, report) in outcome.failures.iter().take(FAILURES_TOLD_MAX) {
+        println!("{name} ({shape:?}): call {call} failed with error {code}:");
+        report.violations.iter().for_each(|text| println!("    {text}"));
+        println!("    again: cargo run -q -p oxloop-sim -- torture --scenario {name}");
+    }
+    println!(
+        "{} scenarios on 2 drivers: {} calls, {} runs with one failing, {} failed, in {:.1} s",
+        SCENARIOS.len(),
+        outcome.calls,
+        outcome.runs,
+        outcome.failures.len(),
+        start.elapsed().as_secs_f64()
+    );
+    outcome.failures.is_empty() && outcome.runs > 0
+}
+
+/// Runs seeds until one fails. Whether none did.
+fn hunt(options: &Options) -> bool {
+    for seed in options.first..options.first + options.seeds {
+        let report = run_seed(seed, &options.reduction);
+        if let Some(first) = report.violations.first() {
+            println!("seed {seed}: {first}");
+            return false;
+        }
+    }
+    println!("nothing found in {} seeds", options.seeds);
+    true
 }

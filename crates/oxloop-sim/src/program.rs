@@ -95,6 +95,8 @@ pub struct Program {
     pub injected: usize,
     /// Datagrams.
     pub datagrams: usize,
+    /// Times in ten thousand that an iteration is broken off after a job, completion or timer.
+    pub breaks: u16,
     /// How long the faults last.
     pub faulty_ns: i64,
 }
@@ -224,6 +226,7 @@ impl Program {
             timers: random.magnitude(0, 60) as usize,
             injected: random.magnitude(0, 24) as usize,
             datagrams: if random.chance(2_500) { random.magnitude(1, 16) as usize } else { 0 },
+            breaks: if random.chance(2_000) { random.between(50, 2_000) as u16 } else { 0 },
             faulty_ns: random.magnitude(1_000_000, 4_000_000_000) as i64,
         };
         reduction.off.iter().for_each(|fault| program.faults.set(*fault, 0));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Once;
 
 use oxloop_core::SimDriver;
-use oxloop_core::driver::sim::{SimConfig, SimKernel};
+use oxloop_core::driver::sim::{Call, SimConfig, SimKernel};
 
 use crate::app::{App, Chunk, SimulatedDriver};
 use crate::host::Host;
@@ -57,11 +57,12 @@ fn catch_messages() {
 
 /// Runs the program of a seed.
 pub fn run_seed(seed: u64, reduction: &Reduction) -> Report {
-    run(Program::drawn(seed, reduction), |_| {})
+    run(Program::drawn(seed, reduction), None).0
 }
 
-/// Runs a program on a kernel that `prepare` may change before anything happens.
-pub fn run(program: Program, prepare: impl FnOnce(&SimKernel)) -> Report {
+/// Runs a program. One call, by its number, may be made to fail with an error. Also says which calls
+/// were made, if there was no such one.
+pub fn run(program: Program, failing: Option<(u64, i32)>) -> (Report, Vec<Call>) {
     catch_messages();
     let kernel = SimKernel::new(SimConfig {
         seed: program.seed,
@@ -70,7 +71,10 @@ pub fn run(program: Program, prepare: impl FnOnce(&SimKernel)) -> Report {
         numbers_max: program.numbers_max,
         call_ns_max: program.call_ns_max,
     });
-    prepare(&kernel);
+    match failing {
+        Some((number, code)) => kernel.fail_call(number, code),
+        None => kernel.log_calls(),
+    }
     let mut report = Report {
         violations: Vec::new(),
         trace: 0,
@@ -79,9 +83,10 @@ pub fn run(program: Program, prepare: impl FnOnce(&SimKernel)) -> Report {
         connections: 0,
         virtual_ns: 0,
     };
+    let is_tortured = failing.is_some();
     let outcome = catch_unwind(AssertUnwindSafe(|| match program.shape {
-        Shape::Readiness => run_on::<SimDriver<Chunk>>(program, &kernel, &mut report),
-        Shape::Completion => run_on::<SimDriver<Chunk>>(program, &kernel, &mut report),
+        Shape::Readiness => run_on::<SimDriver<Chunk>>(program, &kernel, is_tortured, &mut report),
+        Shape::Completion => run_on::<SimDriver<Chunk>>(program, &kernel, is_tortured, &mut report),
     }));
     if outcome.is_err() {
         let text = PANIC.take().unwrap_or_else(|| "without a message".to_owned());
@@ -93,12 +98,19 @@ pub fn run(program: Program, prepare: impl FnOnce(&SimKernel)) -> Report {
     report.trace = kernel.trace();
     report.calls = kernel.calls();
     report.virtual_ns = kernel.now_ns();
-    report
+    let calls = kernel.logged_calls();
+    (report, calls)
 }
 
 /// A kernel that fails while the driver is made is refused; that is no violation.
-fn run_on<D: SimulatedDriver>(program: Program, kernel: &SimKernel, report: &mut Report) {
+fn run_on<D: SimulatedDriver>(
+    program: Program,
+    kernel: &SimKernel,
+    is_tortured: bool,
+    report: &mut Report,
+) {
     let Ok(app) = App::<D>::new(program, kernel.clone()) else { return };
+    app.is_tortured.set(is_tortured);
     let app = Rc::new(app);
     let host = Host::new(app.clone());
     if app.start().is_ok() {
@@ -113,16 +125,15 @@ fn run_on<D: SimulatedDriver>(program: Program, kernel: &SimKernel, report: &mut
     let is_clean = leftovers.sources.is_empty()
         && leftovers.unsent.is_empty()
         && leftovers.injected.is_empty();
-    if app.pending.get() == 0 {
-        if !is_clean || !leftovers.jobs.is_empty() || !leftovers.timers.is_empty() {
-            app.violation(format!(
-                "the closed loop held {} jobs, {} timers, {} sources, {} sends",
-                leftovers.jobs.len(),
-                leftovers.timers.len(),
-                leftovers.sources.len(),
-                leftovers.unsent.len()
-            ));
-        }
+    let is_empty = is_clean && leftovers.jobs.is_empty() && leftovers.timers.is_empty();
+    if app.pending.get() == 0 && !is_empty {
+        app.violation(format!(
+            "the closed loop held {} jobs, {} timers, {} sources, {} sends",
+            leftovers.jobs.len(),
+            leftovers.timers.len(),
+            leftovers.sources.len(),
+            leftovers.unsent.len()
+        ));
     }
     drop(leftovers);
     report.violations.append(&mut app.violations.borrow_mut());
@@ -139,7 +150,8 @@ fn finish<D: SimulatedDriver>(app: &App<D>, host: &Host<D>) {
                 app.violation(format!("the loop stopped: {error}; {}", app.unfinished()));
                 return;
             }
-            ControlFlow::Break(()) => app.violation("the loop broke off"),
+            // The next call finishes the iteration.
+            ControlFlow::Break(()) => {}
         }
         if app.iteration.get() > ITERATIONS_MAX || app.kernel.now_ns() > VIRTUAL_NS_MAX {
             app.violation(format!("no end in sight; {}", app.unfinished()));

@@ -7,6 +7,7 @@
 
 use oxloop_core::Sent;
 use oxloop_core::{Descriptor, Outcome, ReadEvent, ReadMode, Stream, Token, WriteQueue};
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 
 use crate::app::{App, Chunk, SimulatedDriver, Source, Work};
@@ -179,7 +180,8 @@ impl<D: SimulatedDriver> App<D> {
                     self.queue_write(place);
                 }
             }
-            Err(_) => {
+            Err(error) => {
+                self.check_error(place, error.kind());
                 // Of chunks everything is kept; of one write, what was not refused at once.
                 if is_chunked || after > before {
                     self.record(place, |record| record.written += len_bytes);
@@ -210,6 +212,7 @@ impl<D: SimulatedDriver> App<D> {
             (transport.plan.ending, transport.saw_end)
         });
         if ending == Ending::HalfClose && !saw_end {
+            self.record(place, |record| record.ended = true);
             let shut = self.with(place, |transport, driver| transport.stream.write_eof(driver));
             if shut.is_err() {
                 self.fail(place);
@@ -220,6 +223,7 @@ impl<D: SimulatedDriver> App<D> {
     }
 
     fn close(&self, place: usize) {
+        self.record(place, |record| record.ended = true);
         let is_drained = self.with(place, |transport, driver| transport.stream.close(driver));
         if is_drained {
             self.queue_loss(place);
@@ -236,8 +240,18 @@ impl<D: SimulatedDriver> App<D> {
         }
     }
 
+    /// An error that has a cause: nobody breaks a pipe whose other end is open.
+    fn check_error(&self, place: usize, kind: ErrorKind) {
+        let (number, side) = self.with(place, |transport, _| (transport.number, transport.side));
+        let peer = self.records.borrow()[number][1 - side];
+        if kind == ErrorKind::BrokenPipe && peer.began && !peer.ended && !self.is_tortured.get() {
+            self.violation(format!("connection {number} side {side}: a pipe broken by nobody"));
+        }
+    }
+
     /// An error: what is left is dropped, and the transport is lost.
     fn fail(&self, place: usize) {
+        self.record(place, |record| record.ended = true);
         let (unsent, buffered) = self.with(place, |transport, driver| {
             transport.is_failed = true;
             let buffered = transport.stream.buffered_bytes();
@@ -321,6 +335,13 @@ impl<D: SimulatedDriver> App<D> {
         if is_read && !is_reading {
             self.violation("something was received after a pause or a close");
         }
+        let told = match &outcome {
+            Outcome::Received(Err(error)) | Outcome::Sent(_, Err(error)) => Some(error.kind()),
+            _ => None,
+        };
+        if let Some(ErrorKind::Interrupted | ErrorKind::WouldBlock) = told {
+            self.violation("a call that was interrupted, or would block, was told");
+        }
         match outcome {
             Outcome::Received(result) => {
                 let event = self
@@ -348,7 +369,10 @@ impl<D: SimulatedDriver> App<D> {
                 });
                 match sent {
                     Ok(sent) => self.sent(place, sent),
-                    Err(_) => self.fail(place),
+                    Err(error) => {
+                        self.check_error(place, error.kind());
+                        self.fail(place);
+                    }
                 }
             }
             other => self.violation(format!("a transport got {other:?}")),

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use crate::mutant::planted;
+
 /// A FIFO of byte chunks with an offset into the first.
 #[derive(Debug)]
 pub struct WriteQueue<C> {
@@ -111,7 +113,7 @@ impl<C: AsRef<[u8]>> WriteQueue<C> {
             rest_bytes -= first_bytes;
             self.chunks.pop_front();
         }
-        self.offset = rest_bytes;
+        self.offset = if planted!(OffsetForgotten) { 0 } else { rest_bytes };
     }
 
     /// Fills `slices` with what is to be sent next; returns how many were filled.

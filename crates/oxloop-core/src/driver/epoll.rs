@@ -35,6 +35,7 @@ use crate::limits::{
     ACCEPTS_PER_WAKE_MAX, DATAGRAMS_PER_WAKE_MAX, EVENTS_PER_WAIT_MAX, READ_BUFFER_BYTES,
     READ_BYTES_PER_WAKE_MAX,
 };
+use crate::mutant::planted;
 use crate::op::{Op, Side, Submitted};
 use crate::slab::Token;
 use crate::sys::socket::SockAddr;
@@ -159,6 +160,9 @@ impl<C, K: Kernel> EpollDriver<C, K> {
 
     fn drop_stale_interest(&mut self) {
         let Ok(epoll) = self.epoll_fd() else { return };
+        if planted!(StaleInterestStays) {
+            return;
+        }
         for token in self.stale.drain(..) {
             if let Some(registration) = self.registrations.get(token) {
                 registration.is_stale = false;
@@ -259,7 +263,10 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
                         Err(error) if socket::is_connection_aborted(&error) => {}
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                        Err(error) => return Some(Outcome::Accepted(Err(error))),
+                        Err(error) => {
+                            current.read = planted!(AcceptErrorGoesOn);
+                            return Some(Outcome::Accepted(Err(error)));
+                        }
                     }
                 }
                 None
@@ -282,6 +289,9 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
             }
             WriteOp::Send(mut queue) => match registration.send_queue(&self.kernel, &mut queue) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if planted!(NoRoomForgetsSend) {
+                        return None;
+                    }
                     registration.write = Some(WriteOp::Send(queue));
                     None
                 }
@@ -332,6 +342,11 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
         let epoll = self.epoll_fd().ok();
         let registration = self.registrations.get(token)?;
         let (was_poll, queue) = match side {
+            Side::Read if planted!(CancelKeepsOp) => (false, None),
+            Side::Write if planted!(CancelLosesBytes) => {
+                registration.write = None;
+                (false, None)
+            }
             Side::Read => (registration.read.take() == Some(ReadOp::Poll), None),
             Side::Write => match registration.write.take() {
                 Some(WriteOp::Send(queue)) => (false, Some(queue)),

@@ -7,6 +7,7 @@
 use super::{Phase, Stream};
 use crate::buf::WriteQueue;
 use crate::driver::Driver;
+use crate::mutant::planted;
 use crate::op::Side;
 
 impl<C: AsRef<[u8]>> Stream<C> {
@@ -17,7 +18,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
             return false;
         }
         self.disarm(d);
-        let is_drained = self.buffered_bytes() == 0;
+        let is_drained = self.buffered_bytes() == 0 || planted!(CloseDropsQueue);
         self.phase = if is_drained { Phase::Finished } else { Phase::Closing };
         is_drained
     }
@@ -36,6 +37,7 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.phase = Phase::Finished;
         let in_flight = match self.in_flight_bytes {
             0 => None,
+            _ if planted!(AbortForgetsSend) => None,
             _ => d.cancel(self.token, Side::Write),
         };
         self.take_unsent(in_flight)

@@ -9,6 +9,7 @@ use std::io;
 
 use super::{Phase, Stream};
 use crate::driver::Driver;
+use crate::mutant::planted;
 use crate::op::{Op, Side};
 
 /// Who receives the bytes.
@@ -72,7 +73,9 @@ impl<C: AsRef<[u8]>> Stream<C> {
             return false;
         }
         self.is_read_paused = true;
-        self.disarm(d);
+        if !planted!(PauseIgnored) {
+            self.disarm(d);
+        }
         true
     }
 
@@ -115,7 +118,9 @@ impl<C: AsRef<[u8]>> Stream<C> {
             },
         };
         self.is_read_ended = true;
-        self.disarm(d);
+        if !planted!(EndStaysArmed) {
+            self.disarm(d);
+        }
         event
     }
 

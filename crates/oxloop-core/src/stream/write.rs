@@ -11,6 +11,7 @@ use crate::buf::WriteQueue;
 use crate::completion::Outcome;
 use crate::driver::Driver;
 use crate::limits::IOVECS_PER_SEND_MAX;
+use crate::mutant::planted;
 use crate::op::{Op, Submitted};
 
 /// What the owner does after a Send.
@@ -86,6 +87,9 @@ impl<C: AsRef<[u8]>> Stream<C> {
         }
         self.queue.append(added);
         self.send_queued(d)?;
+        if planted!(ChunksForgetFlow) {
+            return Ok(false);
+        }
         Ok(self.pause_if_above_high())
     }
 
@@ -110,9 +114,11 @@ impl<C: AsRef<[u8]>> Stream<C> {
         if drained && self.is_eof_requested && self.phase == Phase::Open {
             d.shutdown_write(self.token)?;
         }
-        let resume = self.is_protocol_paused && self.buffered_bytes() <= self.low_water_bytes;
+        let resume = self.is_protocol_paused
+            && self.buffered_bytes() <= self.low_water_bytes
+            && !planted!(NeverResumes);
         if resume {
-            self.is_protocol_paused = false;
+            self.is_protocol_paused = planted!(ResumesAgain);
         }
         Ok(Sent { resume, drained })
     }
@@ -126,7 +132,8 @@ impl<C: AsRef<[u8]>> Stream<C> {
             return Ok(());
         }
         self.is_eof_requested = true;
-        if self.buffered_bytes() == 0 { d.shutdown_write(self.token) } else { Ok(()) }
+        let is_now = self.buffered_bytes() == 0 || planted!(EofBeforeBytes);
+        if is_now { d.shutdown_write(self.token) } else { Ok(()) }
     }
 
     /// Whether `write_eof` was called; nothing may be written after it.
@@ -197,15 +204,23 @@ impl<C: AsRef<[u8]>> Stream<C> {
     }
 
     /// Puts what a Send did not send back in front.
-    fn take_back(&mut self, left: WriteQueue<C>, result: io::Result<usize>) -> io::Result<()> {
+    fn take_back(&mut self, mut left: WriteQueue<C>, result: io::Result<usize>) -> io::Result<()> {
         let is_stuck = !left.is_empty() && matches!(result, Ok(0));
-        self.queue.push_front(left);
+        if planted!(LeftGoesBehind) && left.chunk_count() > 0 && !self.queue.is_empty() {
+            let newer = self.queue.take();
+            self.queue.append(newer);
+            left.clear().into_iter().for_each(|chunk| self.queue.push(chunk));
+        } else if !(planted!(LeftLostOnError) && result.is_err()) {
+            self.queue.push_front(left);
+        }
         let result = if is_stuck { Err(io::ErrorKind::WriteZero.into()) } else { result };
         self.sent_at_once(result).map(|_| ())
     }
 
     fn pause_if_above_high(&mut self) -> bool {
-        let pauses = !self.is_protocol_paused && self.buffered_bytes() > self.high_water_bytes;
+        let pauses = !self.is_protocol_paused
+            && self.buffered_bytes() > self.high_water_bytes
+            && !(planted!(PausesTooLate) && self.buffered_bytes() <= 2 * self.high_water_bytes + 1);
         if pauses {
             self.is_protocol_paused = true;
         }

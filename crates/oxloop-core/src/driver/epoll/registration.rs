@@ -17,6 +17,7 @@ use std::os::fd::RawFd;
 
 use crate::buf::WriteQueue;
 use crate::driver::kernel::Kernel;
+use crate::mutant::planted;
 use crate::slab::Token;
 use crate::sys::epoll::{self, Ctl};
 
@@ -67,7 +68,8 @@ impl<C> Registration<C> {
 
     /// Makes the kernel watch for at least what is wanted.
     pub(super) fn add_interest<K: Kernel>(&mut self, kernel: &K, epoll: RawFd) -> io::Result<()> {
-        let is_enough = self.wanted() & !self.kernel_mask == 0;
+        let is_enough = self.wanted() & !self.kernel_mask == 0
+            || planted!(InterestNotAdded) && self.write.is_some();
         if is_enough { Ok(()) } else { self.set_interest(kernel, epoll) }
     }
 
@@ -124,7 +126,9 @@ impl<C> Registrations<C> {
 
     #[inline]
     pub(super) fn get(&mut self, token: Token) -> Option<&mut Registration<C>> {
-        self.by_token.get_mut(token.index())?.as_mut().filter(|found| found.token == token)
+        let is_anybody = planted!(RegistrationGenerationUnchecked);
+        let found = self.by_token.get_mut(token.index())?.as_mut();
+        found.filter(|found| found.token == token || is_anybody)
     }
 
     /// Adds a descriptor. `InvalidInput`: not a descriptor, or the token's place is taken.
@@ -140,7 +144,7 @@ impl<C> Registrations<C> {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         if let Some(former) = self.by_fd[fd_index].replace(token) {
-            if let Some(former) = self.get(former) {
+            if let Some(former) = self.get(former).filter(|_| !planted!(FormerOwnerKeepsNumber)) {
                 former.fd = -1;
                 former.kernel_mask = 0;
             }
@@ -173,7 +177,9 @@ impl<C> Registrations<C> {
         }
         removed.read = None;
         let send = removed.write.take();
-        if let Some(epoll) = epoll.filter(|_| removed.kernel_mask != 0) {
+        if let Some(epoll) =
+            epoll.filter(|_| removed.kernel_mask != 0 && !planted!(ReleaseKeepsWatching))
+        {
             // The kernel refuses if the descriptor was closed already; then it has forgotten it
             // too.
             let _ = removed.set_interest(kernel, epoll);

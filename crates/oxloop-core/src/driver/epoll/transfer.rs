@@ -11,6 +11,7 @@ use super::registration::Registration;
 use crate::buf::WriteQueue;
 use crate::driver::kernel::Kernel;
 use crate::limits::IOVECS_PER_SEND_MAX;
+use crate::mutant::planted;
 use crate::sys::socket::{self, SockAddr};
 
 impl<C> Registration<C> {
@@ -21,7 +22,9 @@ impl<C> Registration<C> {
     ) -> io::Result<usize> {
         loop {
             match make(self.fd, self.is_socket) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::Interrupted
+                        && !planted!(InterruptedIsTold) => {}
                 Err(error) if self.is_socket && socket::is_not_a_socket(&error) => {
                     self.is_socket = false;
                 }
@@ -107,7 +110,9 @@ impl<C: AsRef<[u8]>> Registration<C> {
         let mut slices = [IoSlice::new(&[]); IOVECS_PER_SEND_MAX];
         let filled = queue.as_io_slices(&mut slices);
         let sent_bytes = self.send_vectored(kernel, &slices[..filled])?;
-        queue.advance(sent_bytes);
+        if !planted!(SentNotTakenOff) {
+            queue.advance(sent_bytes);
+        }
         Ok(sent_bytes)
     }
 }
