@@ -17,7 +17,24 @@ from typing import Any
 
 from oxloop import _namespace
 from oxloop._loop import EventLoop
-from oxloop._oxloop import Future, Handle, Task, TimerHandle, __version__, sleep
+from oxloop._oxloop import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Future,
+    Handle,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    QueueShutDown,
+    Semaphore,
+    Task,
+    TimerHandle,
+    __version__,
+    sleep,
+)
 from oxloop._runner import Runner, get_event_loop, new_event_loop, run
 from oxloop._server import Server
 from oxloop._stream_processes import create_subprocess_exec, create_subprocess_shell
@@ -35,11 +52,21 @@ if _sys.version_info >= (3, 14):
     from oxloop._oxloop import future_add_to_awaited_by, future_discard_from_awaited_by  # noqa: F401
 
 __all__ = (
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "EventLoop",
     "EventLoopPolicy",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueShutDown",
     "Runner",
+    "Semaphore",
     "Server",
     "StreamReader",
     "StreamReaderProtocol",

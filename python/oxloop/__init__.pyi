@@ -31,6 +31,18 @@ from asyncio import TaskGroup as TaskGroup
 from typing import Final
 
 from oxloop._loop import EventLoop as EventLoop
+from oxloop._oxloop import (
+    Barrier as Barrier,
+    BoundedSemaphore as BoundedSemaphore,
+    Condition as Condition,
+    Event as Event,
+    LifoQueue as LifoQueue,
+    Lock as Lock,
+    PriorityQueue as PriorityQueue,
+    Queue as Queue,
+    QueueShutDown as QueueShutDown,
+    Semaphore as Semaphore,
+)
 from oxloop._policy import EventLoopPolicy as EventLoopPolicy
 from oxloop._runner import Runner as Runner, new_event_loop as new_event_loop, run as run
 
