@@ -56,7 +56,7 @@ impl SocketWaiter {
             Arguments::NONE,
             context_or_copy(py, None)?,
         )?;
-        let handle = Ref::new(Bound::new(py, handle)?);
+        let handle = handle.into_object(py)?;
         EventLoop::watch(home, fd, side, handle.clone())?;
         waiter.get().watch.set(handle);
         Ok(waiter)
