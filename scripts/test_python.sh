@@ -29,7 +29,8 @@ step() {
 
 step "pytest-$version" "$python" -m pytest tests --ignore=tests/ecosystem \
     --ignore=tests/conformance --junit-xml="$results/pytest-$version.xml"
-step "conformance-$version" "$python" tests/conformance/run.py -j 2 --debug \
+# These mostly wait, so more of them run at a time than there are processors.
+step "conformance-$version" "$python" tests/conformance/run.py -j 4 --debug \
     --json "$results/conformance-$version.json"
 if [ "$ecosystem" = --ecosystem ]; then
     step "ecosystem-$version" "$python" -m pytest tests/ecosystem \
