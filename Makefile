@@ -15,7 +15,7 @@ VENV = .venv-$(VERSION)
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench clean need-python test-venv
+.PHONY: help demo test test-all sim torture mutants loom check format bench clean need-python test-venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,21 @@ test-all: need-python ## the tests on every supported Python that is found, and 
 	sh scripts/test_versions.sh results/test-all 3.11 3.12 3.13 3.14 3.15 || status=1; \
 	'$(PYTHON)' scripts/sum_results.py results/test-all || status=1; \
 	exit $$status
+
+SEEDS ?= 10000
+SIM = $(CARGO) run --quiet -p oxloop-sim --profile test-wheel --
+
+sim: ## seeded runs of the core on the simulated kernel (SEEDS=..., default 10000)
+	@$(SIM) run --seeds $(SEEDS) --twice 200
+
+torture: ## every call of every scenario fails once, with each error that it may give
+	@$(SIM) torture
+
+mutants: ## every planted bug of the core must be found
+	@sh scripts/mutants.sh results/mutants
+
+loom: ## models of the injector, over every interleaving of three preemptions
+	@sh scripts/loom.sh
 
 check: test-venv ## formatting, lints, layer rules, types, and whether the stub is true
 	@sh scripts/make_venv.sh '$(PYTHON)' '$(VENV)' requirements/check.txt

@@ -4,7 +4,7 @@
 
 What counts, by the name of the file:
 - `NAME.xml`      junit XML of pytest;
-- `NAME.json`     totals of tests/conformance/run.py;
+- `NAME.json`     totals as tests/conformance/run.py, oxloop-sim and scripts/mutants.sh write them;
 - `NAME.log`      the output of `cargo test`;
 - `NAME.skipped`  something that was left out as a whole: one skipped;
 - `NAME.status`   the exit status of the step NAME. A step that failed although its results show

@@ -10,12 +10,13 @@
 //!   `after_wait` and by whoever takes it upon himself to wake the loop.
 //!
 //! A pusher writes `pending`, then reads `sleeping`. The loop writes `sleeping`, then reads
-//! `pending`. All four accesses are sequentially consistent, so there is one order of them, and in
-//! it at least one side's read comes after the other side's write: either the loop sees the item
-//! and does not block, or the pusher sees the sleeper and wakes it. Of several pushers that see the
-//! sleeper one clears the flag and makes the call; the others may leave it at that, since the
+//! `pending`. Between its write and its read each has a sequentially consistent fence; the fences
+//! are in one order, and whoever comes second reads what the first has written: either the loop sees
+//! the item and does not block, or the pusher sees the sleeper and wakes it. Of several pushers that
+//! see the sleeper one clears the flag and makes the call; the others may leave it at that, since the
 //! wakeup is level: it stays until a wait has seen it. A call that fails puts `sleeping` back, so
-//! that the next pusher tries again, and is reported to the one who made it.
+//! that the next pusher tries again, and is reported to the one who made it. `tests/loom.rs` goes
+//! through the interleavings.
 //!
 //! `drain` clears `pending` under the queue's lock, under which `push` sets it: a cleared flag
 //! means an empty queue. A `wake` that falls between is not lost: it ends the sleep that was under
@@ -26,8 +27,24 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+#[cfg(loom)]
+use loom::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release, SeqCst},
+    fence,
+};
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release, SeqCst},
+    fence,
+};
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard};
 
 use crate::driver::Wake;
 use crate::mutant::planted;
@@ -62,22 +79,26 @@ struct Flags {
 impl Flags {
     /// Says that there is something. Whether the caller must now wake the loop.
     fn announce_work(&self) -> bool {
-        self.pending.store(true, SeqCst);
+        self.pending.store(true, Release);
+        fence(SeqCst);
         if planted!(WakeLeftOut) {
             return false;
         }
-        self.sleeping.load(SeqCst) && self.sleeping.swap(false, SeqCst)
+        self.sleeping.load(Acquire) && self.sleeping.swap(false, SeqCst)
     }
 
     /// Takes back that the loop was woken.
     fn wake_failed(&self) {
-        self.sleeping.store(true, SeqCst);
+        if !planted!(FailedWakeForgotten) {
+            self.sleeping.store(true, SeqCst);
+        }
     }
 
     /// Says that the loop goes to sleep. Whether it may.
     fn announce_sleep(&self) -> bool {
-        self.sleeping.store(true, SeqCst);
-        let may_sleep = !self.pending.load(SeqCst) || planted!(SleepIgnoresWork);
+        self.sleeping.store(true, Release);
+        fence(SeqCst);
+        let may_sleep = !self.pending.load(Acquire) || planted!(SleepIgnoresWork);
         if planted!(SleepClearsWork) {
             self.pending.store(false, SeqCst);
         }
@@ -140,6 +161,12 @@ impl<T: Send> Injector<T> {
             return;
         }
         let mut queue = self.queue();
+        if planted!(DrainClearsLate) {
+            out.append(&mut queue.items);
+            drop(queue);
+            self.flags.clear_work();
+            return;
+        }
         self.flags.clear_work();
         if out.is_empty() {
             std::mem::swap(out, &mut queue.items);

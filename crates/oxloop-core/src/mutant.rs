@@ -99,6 +99,10 @@ mutants! {
     WakeLeftOut,
     /// Items of other threads come in another order.
     DrainOutOfOrder,
+    /// The mark of work is cleared when the lock is gone; found by the models of `tests/loom.rs`.
+    DrainClearsLate,
+    /// A wakeup that failed is thought to be made; found by the models of `tests/loom.rs`.
+    FailedWakeForgotten,
     /// The heap overlooks its last child.
     HeapOverlooksChild,
     /// Timers of one deadline run in any order.

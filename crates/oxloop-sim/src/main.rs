@@ -9,12 +9,12 @@ use oxloop_core::driver::sim::Fault;
 use oxloop_sim::program::Reduction;
 use oxloop_sim::run::{Report, run_seed};
 use oxloop_sim::shrink::shrink;
-use oxloop_sim::torture::{SCENARIOS, torture};
+use oxloop_sim::torture::torture;
 
 const USAGE: &str = "\
 Searches oxloop-core for bugs.
 
-    oxloop-sim run [--seeds N] [--first N] [--threads N] [--twice N]
+    oxloop-sim run [--seeds N] [--first N] [--threads N] [--twice N] [--json FILE]
         runs N seeds from the first on, and the first `twice` again, for equal traces
     oxloop-sim replay --seed N [--off FAULT,...] [--connections N] [--bytes N]
                       [--timers N] [--injected N] [--datagrams N]
@@ -22,14 +22,20 @@ Searches oxloop-core for bugs.
 
     oxloop-sim hunt [--seeds N] [--first N]
         runs seeds until one fails, and says which
-    oxloop-sim torture [--scenario NAME]
+    oxloop-sim torture [--scenario NAME] [--json FILE]
         lets every call of the scenarios fail once, with each error that it may give
+    oxloop-sim mutants
+        lists the planted bugs, in a build with --cfg oxloop_mutants
 
+--json writes totals: of seeds in hundreds, of torture in scenarios, each on both drivers.
 The exit status is 1 when anything was wrong.";
 
 /// Failing seeds that are shrunk and told; the rest are counted.
 const FAILURES_TOLD_MAX: usize = 5;
 const SHRINK_RUNS_MAX: usize = 400;
+
+/// Seeds that count as one test in the totals.
+const SEEDS_PER_TEST: u64 = 100;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,9 +45,10 @@ fn main() -> ExitCode {
             parse(rest).and_then(|options| replay(&options))
         }
         Some((command, rest)) if command == "torture" => {
-            parse(rest).map(|options| all_torture(&options))
+            parse(rest).and_then(|options| all_torture(&options))
         }
         Some((command, rest)) if command == "hunt" => parse(rest).map(|options| hunt(&options)),
+        Some((command, _)) if command == "mutants" => Ok(list_mutants()),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -62,20 +69,28 @@ struct Options {
     threads: usize,
     reduction: Reduction,
     scenario: String,
+    json: Option<String>,
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let reduction = Reduction::none();
-    let scenario = String::new();
-    let mut options =
-        Options { seed: 0, first: 0, seeds: 1_000, twice: 0, threads, reduction, scenario };
+    let mut options = Options {
+        seed: 0,
+        first: 0,
+        seeds: 1_000,
+        twice: 0,
+        threads,
+        reduction: Reduction::none(),
+        scenario: String::new(),
+        json: None,
+    };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
         let value = rest.next().ok_or_else(|| format!("{name} needs a value\n\n{USAGE}"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{name}: {value} is no number"));
         let reduction = &mut options.reduction;
         match name.as_str() {
+            "--json" => options.json = Some(value.clone()),
             "--scenario" => options.scenario.clone_from(value),
             "--seed" => options.seed = number()?,
             "--first" => options.first = number()?,
@@ -176,7 +191,22 @@ fn run(options: &Options) -> Result<bool, String> {
         totals.calls,
         totals.virtual_s,
     );
+    let mut blocks: Vec<u64> =
+        totals.failures.iter().chain(&totals.differing).map(|seed| seed / SEEDS_PER_TEST).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    let all = options.seeds.div_ceil(SEEDS_PER_TEST) as usize;
+    write_totals(options, all.saturating_sub(blocks.len()), blocks.len())?;
     Ok(totals.failures.is_empty() && totals.differing.is_empty())
+}
+
+/// Writes the totals for `scripts/sum_results.py`, if a file was named.
+fn write_totals(options: &Options, passed: usize, failed: usize) -> Result<(), String> {
+    let Some(path) = &options.json else { return Ok(()) };
+    let totals = format!(
+        "{{\"total\": {{\"passed\": {passed}, \"failed\": {failed}, \"errors\": 0, \"skipped\": 0}}}}\n"
+    );
+    std::fs::write(path, totals).map_err(|error| format!("{path}: {error}"))
 }
 
 fn tell(seed: u64, reduction: &Reduction, report: &Report) {
@@ -200,7 +230,7 @@ fn replay(options: &Options) -> Result<bool, String> {
 }
 
 /// Tortures scenarios. Whether all was well.
-fn all_torture(options: &Options) -> bool {
+fn all_torture(options: &Options) -> Result<bool, String> {
     let start = Instant::now();
     let outcome = torture(&options.scenario);
     for (name, shape, call, code, report) in outcome.failures.iter().take(FAILURES_TOLD_MAX) {
@@ -209,14 +239,29 @@ fn all_torture(options: &Options) -> bool {
         println!("    again: cargo run -q -p oxloop-sim -- torture --scenario {name}");
     }
     println!(
-        "{} scenarios on 2 drivers: {} calls, {} runs with one failing, {} failed, in {:.1} s",
-        SCENARIOS.len(),
+        "{} scenarios, each on 2 drivers: {} calls, {} runs with one failing, {} failed, in {:.1} s",
+        outcome.scenarios / 2,
         outcome.calls,
         outcome.runs,
         outcome.failures.len(),
         start.elapsed().as_secs_f64()
     );
-    outcome.failures.is_empty() && outcome.runs > 0
+    let mut failed: Vec<_> =
+        outcome.failures.iter().map(|(name, shape, ..)| (*name, *shape as u8)).collect();
+    failed.sort_unstable();
+    failed.dedup();
+    let tortured = outcome.scenarios;
+    write_totals(options, tortured.saturating_sub(failed.len()), failed.len())?;
+    Ok(outcome.failures.is_empty() && outcome.runs > 0)
+}
+
+/// Lists the planted bugs. Whether there are any.
+fn list_mutants() -> bool {
+    #[cfg(oxloop_mutants)]
+    for mutant in oxloop_core::mutant::Mutant::ALL {
+        println!("{mutant:?}");
+    }
+    cfg!(oxloop_mutants)
 }
 
 /// Runs seeds until one fails. Whether none did.

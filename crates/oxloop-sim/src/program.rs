@@ -97,6 +97,8 @@ pub struct Program {
     pub datagrams: usize,
     /// Times in ten thousand that an iteration is broken off after a job, completion or timer.
     pub breaks: u16,
+    /// Times in ten thousand that a write changes the limits, or a receive the reader.
+    pub changes: u16,
     /// How long the faults last.
     pub faulty_ns: i64,
 }
@@ -227,6 +229,7 @@ impl Program {
             injected: random.magnitude(0, 24) as usize,
             datagrams: if random.chance(2_500) { random.magnitude(1, 16) as usize } else { 0 },
             breaks: if random.chance(2_000) { random.between(50, 2_000) as u16 } else { 0 },
+            changes: if random.chance(3_000) { random.between(100, 3_000) as u16 } else { 0 },
             faulty_ns: random.magnitude(1_000_000, 4_000_000_000) as i64,
         };
         reduction.off.iter().for_each(|fault| program.faults.set(*fault, 0));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Once;
 
 use oxloop_core::SimDriver;
-use oxloop_core::driver::sim::{Call, SimConfig, SimKernel};
+use oxloop_core::driver::sim::{Call, RingDriver, SimConfig, SimKernel};
 
 use crate::app::{App, Chunk, SimulatedDriver};
 use crate::host::Host;
@@ -21,6 +21,12 @@ const VIRTUAL_NS_MAX: i64 = 10_000_000_000_000;
 impl SimulatedDriver for SimDriver<Chunk> {
     fn over(kernel: SimKernel, buffer_bytes: usize) -> io::Result<Self> {
         SimDriver::over(kernel, buffer_bytes)
+    }
+}
+
+impl SimulatedDriver for RingDriver<Chunk> {
+    fn over(kernel: SimKernel, buffer_bytes: usize) -> io::Result<Self> {
+        RingDriver::over(kernel, buffer_bytes)
     }
 }
 
@@ -86,7 +92,9 @@ pub fn run(program: Program, failing: Option<(u64, i32)>) -> (Report, Vec<Call>)
     let is_tortured = failing.is_some();
     let outcome = catch_unwind(AssertUnwindSafe(|| match program.shape {
         Shape::Readiness => run_on::<SimDriver<Chunk>>(program, &kernel, is_tortured, &mut report),
-        Shape::Completion => run_on::<SimDriver<Chunk>>(program, &kernel, is_tortured, &mut report),
+        Shape::Completion => {
+            run_on::<RingDriver<Chunk>>(program, &kernel, is_tortured, &mut report)
+        }
     }));
     if outcome.is_err() {
         let text = PANIC.take().unwrap_or_else(|| "without a message".to_owned());

@@ -61,6 +61,7 @@ fn plain() -> Program {
         injected: 0,
         datagrams: 0,
         breaks: 0,
+        changes: 0,
         faulty_ns: 1_000_000_000,
     }
 }
@@ -184,6 +185,10 @@ scenarios! {
         program.datagrams = 8;
     };
     iterations_broken_off: |program| program.breaks = 3_000;
+    limits_and_readers_change: |program| {
+        much(program);
+        program.changes = 5_000;
+    };
     everything_at_once: |program| {
         crowd(program, 3);
         program.plans[1].sides[0].ending = Ending::AbortAt(300);
@@ -207,6 +212,8 @@ impl Scenario {
 /// What came of torture.
 #[derive(Default, Debug)]
 pub struct Outcome {
+    /// Scenarios, each counted once a driver.
+    pub scenarios: usize,
     /// Calls that were made to fail, over all scenarios.
     pub calls: usize,
     /// Runs, each with one failing call.
@@ -221,6 +228,7 @@ pub fn torture(wanted: &str) -> Outcome {
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(wanted)) {
         for shape in [Shape::Readiness, Shape::Completion] {
             let (report, calls) = run(scenario.program(shape), None);
+            outcome.scenarios += 1;
             if !report.violations.is_empty() {
                 outcome.failures.push((scenario.name, shape, u64::MAX, 0, report));
                 continue;

@@ -143,6 +143,7 @@ impl<D: SimulatedDriver> App<D> {
             return;
         }
         let written = self.record(place, |record| record.written);
+        self.change_limits(place);
         let plan = self.with(place, |transport, _| transport.plan.clone());
         let left = plan.send_bytes.saturating_sub(written);
         if left == 0 {
@@ -191,6 +192,42 @@ impl<D: SimulatedDriver> App<D> {
             }
         }
         self.abort_if_planned(place);
+    }
+
+    /// Sometimes new limits; they may pause the protocol at once and never resume it.
+    fn change_limits(&self, place: usize) {
+        if !self.chance(self.program.changes) {
+            return;
+        }
+        let high = self.random.borrow_mut().magnitude(0, 16_384) as usize;
+        let (change, was_paused, buffered) = self.with(place, |transport, _| {
+            transport.plan.high_water_bytes = high;
+            let change = transport.stream.set_limits(high, high / 4);
+            let was_paused = transport.is_flow_paused;
+            transport.is_flow_paused |= change.is_some();
+            (change, was_paused, transport.stream.buffered_bytes())
+        });
+        if change.is_some() != (!was_paused && buffered > high) {
+            self.violation(format!("limits of {high} with {buffered} bytes: {change:?}"));
+        }
+    }
+
+    /// Sometimes somebody else receives from now on, as when a protocol is replaced.
+    fn change_reader(&self, place: usize) {
+        if !self.chance(self.program.changes) {
+            return;
+        }
+        let changed = self.with(place, |transport, driver| {
+            let mode = match transport.plan.read_mode {
+                ReadMode::Recv => ReadMode::Poll,
+                ReadMode::Poll => ReadMode::Recv,
+            };
+            transport.plan.read_mode = mode;
+            transport.stream.set_read_mode(driver, mode)
+        });
+        if changed.is_err() {
+            self.fail(place);
+        }
     }
 
     /// Cuts bytes into chunks, some of them empty.
@@ -397,6 +434,7 @@ impl<D: SimulatedDriver> App<D> {
         self.record(place, |record| record.received += bytes.len());
         self.kernel.note(bytes.len() as u64);
         self.abort_if_planned(place);
+        self.change_reader(place);
         let pauses = self.with(place, |transport, _| transport.plan.pauses);
         let is_paused = self.chance(pauses)
             && self.with(place, |transport, driver| transport.stream.pause_reading(driver));

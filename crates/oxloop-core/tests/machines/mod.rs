@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use oxloop_core::driver::kernel::{self, Kernel};
-use oxloop_core::driver::sim::{Link, SimFd};
+use oxloop_core::driver::sim::{Link, RingDriver, SimFd};
 use oxloop_core::sys::{fd, time};
 use oxloop_core::{Descriptor, Driver, EpollDriver, SimConfig, SimDriver, SimKernel};
 
@@ -120,29 +120,38 @@ impl Machine for Linux {
     }
 }
 
-/// A kernel in memory, by the epoll driver.
-pub struct Simulated {
+/// A kernel in memory, by one of its drivers.
+pub struct Simulated<D> {
     kernel: SimKernel,
+    make: fn(SimKernel) -> D,
 }
 
-impl Simulated {
-    pub fn new(seed: u64) -> Self {
-        Simulated { kernel: SimKernel::new(SimConfig::new(seed)) }
+impl Simulated<SimDriver<Vec<u8>>> {
+    pub fn epoll(seed: u64) -> Self {
+        let make = |kernel| SimDriver::over(kernel, 64 * 1024).unwrap();
+        Simulated { kernel: SimKernel::new(SimConfig::new(seed)), make }
+    }
+}
+
+impl Simulated<RingDriver<Vec<u8>>> {
+    pub fn ring(seed: u64) -> Self {
+        let make = |kernel| RingDriver::over(kernel, 64 * 1024).unwrap();
+        Simulated { kernel: SimKernel::new(SimConfig::new(seed)), make }
     }
 }
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-impl Machine for Simulated {
+impl<D: Driver<Vec<u8>>> Machine for Simulated<D> {
     type Kernel = SimKernel;
-    type Driver = SimDriver<Vec<u8>>;
+    type Driver = D;
 
     fn kernel(&self) -> SimKernel {
         self.kernel.clone()
     }
 
     fn driver(&self) -> Self::Driver {
-        SimDriver::over(self.kernel.clone(), 64 * 1024).unwrap()
+        (self.make)(self.kernel.clone())
     }
 
     fn pair(&self) -> (SimFd, SimFd) {

@@ -1,7 +1,8 @@
 //! A kernel in memory: hosts, sockets, links and a virtual clock, all from one seed.
 //!
 //! [`SimKernel`] is a [`Kernel`], so the epoll driver runs on it unchanged: what is searched for bugs
-//! is the driver that programs run on. [`SimDriver`] names the two together. Runs are repeatable to
+//! is the driver that programs run on. [`SimDriver`] names the two together; [`RingDriver`] is a second
+//! driver, which works asynchronously. Runs are repeatable to
 //! the last call: everything that chance decides follows from the seed, and [`SimKernel::trace`] is a
 //! hash of all that happened.
 //!
@@ -27,6 +28,7 @@ mod datagram;
 mod fault;
 mod poll;
 mod random;
+mod ring;
 mod stream;
 mod timeline;
 mod world;
@@ -38,6 +40,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use self::fault::{Call, Fault, Faults};
 pub use self::random::Random;
+pub use self::ring::{RingDriver, RingWait};
 use self::world::{Visit, World};
 use super::epoll::EpollDriver;
 

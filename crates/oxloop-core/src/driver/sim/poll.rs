@@ -170,13 +170,29 @@ impl SimKernel {
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         events.clear();
+        self.sleep(timeout, |world| {
+            let place = world.place(epoll)?;
+            world.collect(place, events)?;
+            for event in events.iter() {
+                let (mask, data) = (event.events, event.u64);
+                world.note(data ^ u64::from(mask) << 40);
+            }
+            Ok(events.len())
+        })
+    }
+
+    /// Sleeps until `look` finds something, which says how much, or until the timeout has passed.
+    pub(super) fn sleep(
+        &self,
+        timeout: Option<Duration>,
+        mut look: impl FnMut(&mut World) -> Result<usize, i32>,
+    ) -> io::Result<()> {
         let mut world = self.lock();
         let began_ns = world.timeline.now_ns();
         let timeout_ns =
             timeout.map(|timeout| i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX));
         let deadline_ns = timeout_ns.map(|timeout_ns| began_ns.saturating_add(timeout_ns));
         world.enter(Call::EpollWait).map_err(error)?;
-        let place = world.place(epoll).map_err(error)?;
         let mut has_slept = false;
         loop {
             world.settle();
@@ -186,14 +202,10 @@ impl SimKernel {
                 world = self.lock();
                 continue;
             }
-            world.collect(place, events).map_err(error)?;
+            let found = look(&mut world).map_err(error)?;
             let now_ns = world.timeline.now_ns();
-            if !events.is_empty() || deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
-                world.note_wake(events.len(), has_slept);
-                for event in events.iter() {
-                    let (mask, data) = (event.events, event.u64);
-                    world.note(data ^ u64::from(mask) << 40);
-                }
+            if found > 0 || deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+                world.note_wake(found, has_slept);
                 return Ok(());
             }
             has_slept = true;
