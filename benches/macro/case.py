@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Case:
     """A server kind and the load on it.
 
-    `size` is the echo message in bytes; `http` uses the load generator's HTTP mode instead.
+    `size` is the echo message in bytes; `http` uses the load generator's HTTP mode instead, `tls`
+    the load generator `tls_load.py`.
     `module` must be installed for the server to start.
     """
 
@@ -20,6 +21,7 @@ class Case:
     http: bool = False
     churn: bool = False
     module: str | None = None
+    tls: bool = False
 
     def load_args(self) -> list[str]:
         """The load generator's arguments for this load."""
@@ -40,6 +42,8 @@ CASES = (
     Case("streams/1K/10c", "streams", 10),
     Case("streams/100K/10c", "streams", 10, size=100 * 1024),
     Case("sock/1K/10c", "sock", 10),
+    Case("tls/1K/10c", "tls", 10, tls=True),
+    Case("tls/100K/10c", "tls", 10, size=100 * 1024, tls=True),
     Case("http/10c", "http", 10, http=True),
     Case("aiohttp/10c", "aiohttp", 10, http=True, module="aiohttp"),
     Case("uvicorn/10c", "uvicorn", 10, http=True, module="uvicorn"),

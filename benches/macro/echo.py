@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 
 READ_BYTES_MAX = 256 * 1024
+CERTIFICATE = Path(__file__).resolve().parent.parent.parent / "tests/certificates/localhost.pem"
 
 
 class _Echo(asyncio.Protocol):
@@ -22,6 +25,15 @@ async def serve_protocol(listener: socket.socket) -> None:
     """By `Protocol.data_received` and `transport.write`."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_Echo, sock=listener)
+    await server.serve_forever()
+
+
+async def serve_tls(listener: socket.socket) -> None:
+    """The same over TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Echo, sock=listener, ssl=context)
     await server.serve_forever()
 
 

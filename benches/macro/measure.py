@@ -24,6 +24,7 @@ from typing import IO
 from macro.case import Case
 
 _SERVER = Path(__file__).resolve().parent / "server.py"
+_TLS_LOAD = Path(__file__).resolve().parent / "tls_load.py"
 START_S_MAX = 20.0
 END_S_MAX = 5.0
 ENDING_S_MAX = 1.0
@@ -116,7 +117,8 @@ def measure(
         )
         try:
             port = _port_of(server, log)
-            load = [str(generator), "--addr", f"127.0.0.1:{port}", *case.load_args()]
+            load = [sys.executable, str(_TLS_LOAD)] if case.tls else [str(generator)]
+            load += ["--addr", f"127.0.0.1:{port}", *case.load_args()]
             load += ["--seconds", str(window_s), "--warmup", str(warmup_s)]
             load += ["--server-pid", str(server.pid)]
             if load_cpu is not None:

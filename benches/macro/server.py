@@ -22,6 +22,7 @@ from loops import factory_of  # noqa: E402
 # Kind -> module:function that serves on a listening socket.
 KINDS = {
     "protocol": "macro.echo:serve_protocol",
+    "tls": "macro.echo:serve_tls",
     "buffered": "macro.echo:serve_buffered",
     "streams": "macro.echo:serve_streams",
     "sock": "macro.echo:serve_sock",

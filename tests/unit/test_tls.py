@@ -1,4 +1,8 @@
-"""TLS transports: what a protocol sees of an encrypted connection."""
+"""TLS transports: what a protocol sees of an encrypted connection.
+
+Every test runs twice: with contexts as everybody has them, whose connections oxloop may serve past
+the methods of `ssl`, and with a class of connections of one's own, whose methods must be called.
+"""
 
 import asyncio
 import gc
@@ -13,6 +17,16 @@ from recorder import Recorder, next_turns
 from tls_peer import CLIENT, Peer, client_context, server_context, socket_pair
 
 Loop = asyncio.AbstractEventLoop
+
+
+class OwnObject(ssl.SSLObject):
+    """A program's own class of connections."""
+
+
+@pytest.fixture(params=["plain", "own class"], autouse=True)
+def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "own class":
+        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
 
 
 async def tls_pair(

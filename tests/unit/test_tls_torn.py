@@ -6,6 +6,7 @@ No stage may hang beyond its timeout, spin, or leave a descriptor open. Time is 
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from typing import Any
@@ -249,6 +250,40 @@ async def test_waiting_costs_no_cpu_time(loop: Loop) -> None:
 
 
 only_ours = pytest.mark.parametrize("loop_name", ["oxloop"])
+
+
+@only_ours
+async def test_what_came_before_the_end_is_delivered_through_a_small_buffer(loop: Loop) -> None:
+    """On oxloop only: asyncio delivers one buffer's worth and forgets the rest."""
+
+    class Small(asyncio.BufferedProtocol):
+        def __init__(self) -> None:
+            self.buffer = bytearray(100)
+            self.received = bytearray()
+            self.lost = loop.create_future()
+
+        def get_buffer(self, sizehint: int) -> memoryview:
+            return memoryview(self.buffer)
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.received += self.buffer[:nbytes]
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            self.lost.set_result(exc)
+
+    ours, theirs = socket_pair()
+    peer = Peer(theirs)
+    connecting = loop.connect_accepted_socket(Small, ours, ssl=CONTEXT)
+    (transport, protocol), _ = await asyncio.gather(connecting, peer.handshake())
+    transport.pause_reading()
+    data = bytes(range(256)) * 100
+    await peer.send(data)
+    peer.sock.shutdown(socket.SHUT_WR)
+    await next_turns(5)
+    transport.resume_reading()
+    assert await protocol.lost is None
+    assert protocol.received == data
+    peer.close()
 
 
 @only_ours

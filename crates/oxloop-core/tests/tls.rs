@@ -305,6 +305,18 @@ fn the_end_of_the_transport_waits_for_a_reader_that_is_paused() {
 }
 
 #[test]
+fn the_rest_is_delivered_in_pieces_after_the_end_of_the_transport() {
+    let world = World::wrapped();
+    world.reads.borrow_mut().extend([Ok(ReadEnd::More), Ok(ReadEnd::More), Ok(ReadEnd::Drained)]);
+    assert_eq!(world.session.transport_ended(&world), Ok(true));
+    assert_eq!(world.acts(), ["read", "read soon"]);
+    world.session.resumed(&world).unwrap();
+    assert_eq!(world.acts(), ["read", "read soon"]);
+    world.session.resumed(&world).unwrap();
+    assert_eq!(world.acts(), ["read", "eof", "stop 2", "close transport"]);
+}
+
+#[test]
 fn close_after_the_end_of_the_transport_does_not_wait_for_a_paused_reader() {
     let world = World::wrapped();
     world.session.pause_reading();

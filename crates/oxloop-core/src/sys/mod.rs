@@ -16,6 +16,7 @@ mod address;
 pub mod epoll;
 pub mod eventfd;
 pub mod fd;
+pub mod library;
 pub mod probe;
 pub mod socket;
 pub mod time;

@@ -42,7 +42,7 @@ impl Session {
             ends.connection_made()?;
         }
         ends.handshake_done()?;
-        self.read(ends)
+        self.read(ends).map(drop)
     }
 
     /// One of the sides has not.

@@ -10,7 +10,7 @@ impl Session {
     #[inline]
     pub fn received<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
         match self.phase.get() {
-            Phase::Wrapped => self.read(ends),
+            Phase::Wrapped => self.read(ends).map(drop),
             Phase::Handshake => self.shake_hands(ends),
             Phase::Flushing => self.flush(ends),
             Phase::Shutdown => self.shut_down(ends),
@@ -59,6 +59,8 @@ impl Session {
                     return Ok(true);
                 }
                 self.flush(ends)?;
+                // Still there: the application gets the rest piece by piece.
+                return Ok(self.phase.get() == Phase::Flushing);
             }
             Phase::Flushing => {
                 self.write(ends)?;
@@ -72,21 +74,23 @@ impl Session {
     }
 
     /// Delivers the plaintext that has come. A failure ends the connection.
-    pub(super) fn read<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
+    pub(super) fn read<E: Ends>(&self, ends: &E) -> Result<ReadEnd, E::Error> {
         if !matches!(self.phase.get(), Phase::Wrapped | Phase::Flushing) {
-            return Ok(());
+            return Ok(ReadEnd::Drained);
         }
         match self.read_and_answer(ends) {
-            Ok(()) => Ok(()),
-            Err(error) => ends.fatal(error, Failure::Data),
+            Ok(end) => Ok(end),
+            Err(error) => ends.fatal(error, Failure::Data).map(|()| ReadEnd::Drained),
         }
     }
 
-    fn read_and_answer<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
-        let mut is_drained = false;
-        if !self.reading_paused.get() {
-            match ends.read()? {
-                ReadEnd::Drained => is_drained = true,
+    fn read_and_answer<E: Ends>(&self, ends: &E) -> Result<ReadEnd, E::Error> {
+        let mut end = ReadEnd::Drained;
+        let is_paused = self.reading_paused.get();
+        if !is_paused {
+            end = ends.read()?;
+            match end {
+                ReadEnd::Drained => {}
                 ReadEnd::More => ends.read_soon(),
                 ReadEnd::Closed => {
                     self.end_of_plaintext(ends)?;
@@ -96,10 +100,11 @@ impl Session {
             // The engine may have answered by itself, or taken no plaintext before it had read.
             if ends.has_backlog() { self.write(ends)? } else { self.send(ends)? }
         }
-        if is_drained && !self.transport_reading_paused.get() && !self.reading_paused.get() {
-            return Ok(());
+        let is_drained = !is_paused && end == ReadEnd::Drained;
+        if !is_drained || self.transport_reading_paused.get() {
+            self.control_reading(ends)?;
         }
-        self.control_reading(ends)
+        Ok(end)
     }
 
     /// Encrypts the backlog and sends it.

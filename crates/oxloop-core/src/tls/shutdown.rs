@@ -1,6 +1,6 @@
 //! The end: what has come is delivered, what was written is sent, the close_notify goes and comes.
 
-use super::{Ends, Failure, Phase, Session, Step, Timer, Told};
+use super::{Ends, Failure, Phase, ReadEnd, Session, Step, Timer, Told};
 
 impl Session {
     /// The application closes, or the peer's close_notify came. During the handshake: aborts.
@@ -39,7 +39,11 @@ impl Session {
 
     /// Delivers and sends what there is, then shuts down.
     pub(super) fn flush<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
-        self.read(ends)?;
+        let end = self.read(ends)?;
+        if end == ReadEnd::More && self.transport_ended.get() {
+            // The application did not close; it gets the rest before it hears of the end.
+            return Ok(());
+        }
         if self.phase.get() == Phase::Flushing && ends.has_backlog() {
             if let Err(error) = self.write(ends) {
                 return ends.fatal(error, Failure::Data);

@@ -47,6 +47,7 @@ use crate::current::CurrentTask;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
 use crate::handle::Handle;
+use crate::transport::TlsBuffer;
 pub use host::RunningLoop;
 
 /// What the ready queue holds.
@@ -126,6 +127,8 @@ pub struct EventLoop {
     asyncgens_shut_down: Cell<bool>,
     signals: signals::Signals,
     descriptors: RefCell<HashMap<RawFd, Token>>,
+    /// Lent to the TLS connections, one at a time.
+    pub tls_buffer: TlsBuffer,
     tasks: RefCell<Slab<Ref>>,
     current: CurrentTask,
     /// The handle or task that runs, for reports; only kept in debug mode.
@@ -302,6 +305,7 @@ impl EventLoop {
             asyncgens_shut_down: Cell::new(false),
             signals: signals::Signals::default(),
             descriptors: RefCell::new(HashMap::new()),
+            tls_buffer: TlsBuffer::default(),
             tasks: RefCell::new(Slab::new()),
             current: CurrentTask::default(),
             origin_depth: Cell::new(None),

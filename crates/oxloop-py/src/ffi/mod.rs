@@ -12,6 +12,7 @@
 //! | `stop.rs`     | StopIteration for results                                      |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
 //! | `joined.rs`   | one `bytes` object of several slices                           |
+//! | `libssl.rs`  | the data of a TLS connection, by the library under Python's `ssl`  |
 //! | `watch.rs`    | whether a class still has the methods that it was made with    |
 //!
 //! Everything outside this folder is safe Rust. The rule that keeps it sound is the first law of
@@ -24,6 +25,7 @@ pub mod dict;
 pub mod fastcall;
 pub mod inline;
 pub mod joined;
+pub mod libssl;
 pub mod object;
 pub mod pool;
 mod stop;

@@ -23,7 +23,7 @@ use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
 use crate::future::none;
 use crate::stdlib;
-use crate::transport::StreamTransport;
+use crate::transport::{StreamTransport, TlsTransport};
 
 /// The writing end of a stream.
 #[pyclass(frozen, subclass, module = "oxloop._oxloop", name = "StreamWriter")]
@@ -52,7 +52,10 @@ pub fn write<'py>(slf: &Bound<'py, StreamWriter>, args: Args<'_, 'py>) -> PyResu
     let transport = slf.get().transport.or_none(py);
     match native_transport(&transport) {
         Some(transport) => StreamTransport::write_bytes(transport, data)?,
-        None => drop(call::call_method_one(&transport, intern!(py, "write"), data)?),
+        None => match transport.cast_exact::<TlsTransport>() {
+            Ok(transport) => TlsTransport::write_bytes(transport, data)?,
+            Err(_) => drop(call::call_method_one(&transport, intern!(py, "write"), data)?),
+        },
     }
     Ok(none(py))
 }

@@ -87,6 +87,7 @@ fn received(
     let this = transport.get();
     let event = this.with_stream(home, |stream, driver| stream.on_received(driver, result));
     match event {
+        ReadEvent::Data(count) if this.carries_tls.get() => encrypted(transport, home, count),
         ReadEvent::Data(count) => {
             let data = {
                 // `bytes` is no object of the collector: nothing else runs while we borrow.
@@ -95,9 +96,6 @@ fn received(
                 PyBytes::new(py, &received[..count.min(received.len())])
             };
             let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
-            if this.carries_tls.get() {
-                return encrypted(transport, &user_protocol, &data);
-            }
             match protocol::data_received(&user_protocol, this.context.get(), &data) {
                 Ok(()) => Ok(()),
                 Err(err) => StreamTransport::fail(
@@ -114,13 +112,25 @@ fn received(
 /// Bytes for TLS.
 fn encrypted(
     transport: &Bound<'_, StreamTransport>,
-    above: &Bound<'_, PyAny>,
-    data: &Bound<'_, PyBytes>,
+    home: &Bound<'_, EventLoop>,
+    count: usize,
 ) -> PyResult<()> {
-    let above = above.cast::<TlsTransport>()?;
+    let py = transport.py();
+    let Some(above) = transport.get().protocol.bound(py) else { return Ok(()) };
+    let above = above.cast_into::<TlsTransport>()?;
     let context = transport.get().context.get();
-    let taken =
-        protocol::within(transport.py(), context, || tls::events::received(above, data.as_any()));
+    let data = {
+        // Neither way runs any Python while we borrow.
+        let driver = home.get().core().driver.borrow();
+        let received = driver.received();
+        let received = &received[..count.min(received.len())];
+        let is_taken = tls::events::feed_directly(above.get(), received);
+        (!is_taken).then(|| PyBytes::new(py, received))
+    };
+    let taken = protocol::within(py, context, || match &data {
+        None => tls::events::fed(&above),
+        Some(data) => tls::events::received(&above, data.as_any()),
+    });
     match taken {
         Ok(()) => Ok(()),
         Err(err) => {

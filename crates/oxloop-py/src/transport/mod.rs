@@ -36,5 +36,5 @@ pub use pipe::PipeEnd;
 pub use pipe_read::ReadPipeTransport;
 pub use pipe_write::WritePipeTransport;
 pub use stream::StreamTransport;
-pub use tls::{Options as TlsOptions, TlsTransport, write as write_tls};
+pub use tls::{Options as TlsOptions, TlsBuffer, TlsTransport, write as write_tls};
 pub use write::write;

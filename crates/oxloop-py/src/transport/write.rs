@@ -90,6 +90,21 @@ impl StreamTransport {
         Self::wrote(slf, written)
     }
 
+    /// Writes bytes that stay the caller's.
+    #[inline]
+    pub(super) fn write_slice(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if !this.may_write(py)? {
+            return Ok(());
+        }
+        let home = this.home(py)?;
+        let written = this.with_stream(&home, |stream, driver| {
+            stream.write(driver, data, |start| Chunk::Owned(data[start..].into()))
+        });
+        Self::wrote(slf, written)
+    }
+
     /// What a write did to the protocol's flow, or to the connection.
     #[inline]
     fn wrote(slf: &Bound<'_, Self>, written: std::io::Result<bool>) -> PyResult<()> {

@@ -1,6 +1,7 @@
 //! What is asked of the transport below: a stream, or TLS again.
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::TlsTransport;
 use crate::ffi::{Ref, Slot};
@@ -32,6 +33,14 @@ impl<'py> Below<'py> {
         match self {
             Self::Stream(stream) => StreamTransport::write_bytes(stream, data),
             Self::Tls(tls) => TlsTransport::write_bytes(tls, data),
+        }
+    }
+
+    /// Writes bytes that are the caller's.
+    pub fn write_slice(&self, data: &[u8]) -> PyResult<()> {
+        match self {
+            Self::Stream(stream) => StreamTransport::write_slice(stream, data),
+            Self::Tls(tls) => TlsTransport::write_bytes(tls, &PyBytes::new(tls.py(), data)),
         }
     }
 

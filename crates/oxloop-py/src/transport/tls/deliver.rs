@@ -5,9 +5,11 @@
 use oxloop_core::tls::ReadEnd;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyMemoryView;
+use pyo3::types::{PyBytes, PyMemoryView};
 
 use super::TlsTransport;
+use super::engine::Plaintext;
+use crate::ffi::call::Exported;
 use crate::{protocol, stdlib};
 
 /// How a protocol takes data.
@@ -38,7 +40,10 @@ pub(super) fn deliver(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> 
     if this.kind.get() == Kind::Buffered {
         return fill(transport);
     }
-    let plaintext = this.engine.read(py);
+    let plaintext = match this.engine.is_direct() {
+        true => read_directly(transport)?,
+        false => this.engine.read(py),
+    };
     if let (Some(data), Some(protocol)) = (plaintext.data, this.protocol.bound(py)) {
         match protocol.cast_exact::<TlsTransport>() {
             Ok(above) => super::events::received(above, &data)?,
@@ -46,6 +51,18 @@ pub(super) fn deliver(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> 
         }
     }
     plaintext.end
+}
+
+/// Decrypts into the loop's buffer and makes one bytes object of it.
+fn read_directly<'py>(transport: &Bound<'py, TlsTransport>) -> PyResult<Plaintext<'py>> {
+    let py = transport.py();
+    let this = transport.get();
+    let home = this.home(py)?;
+    let mut buffer = home.get().tls_buffer.lend();
+    let (filled, end) = this.engine.read_directly(py, &mut buffer);
+    let data = (filled > 0).then(|| PyBytes::new(py, &buffer[..filled]).into_any());
+    home.get().tls_buffer.give_back(buffer, filled);
+    Ok(Plaintext { data, end })
 }
 
 /// Fills the protocol's own buffer, once.
@@ -57,7 +74,11 @@ fn fill(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> {
         return Ok(ReadEnd::Drained);
     }
     let hint = this.engine.incoming_bytes(py)?;
-    let buffer = PyMemoryView::from(&protocol::get_buffer_of(&protocol, hint)?)?;
+    let buffer = protocol::get_buffer_of(&protocol, hint)?;
+    if this.engine.is_direct() {
+        return fill_directly(transport, &protocol, &buffer);
+    }
+    let buffer = PyMemoryView::from(&buffer)?;
     let size: usize = buffer.getattr(pyo3::intern!(py, "nbytes"))?.extract()?;
     if size == 0 {
         return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
@@ -66,6 +87,32 @@ fn fill(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> {
     drop(buffer);
     if filled > 0 {
         protocol::buffer_updated(&protocol, None, filled)?;
+    }
+    end
+}
+
+/// As `fill`, past the methods of `ssl`.
+fn fill_directly(
+    transport: &Bound<'_, TlsTransport>,
+    protocol: &Bound<'_, PyAny>,
+    buffer: &Bound<'_, PyAny>,
+) -> PyResult<ReadEnd> {
+    let py = transport.py();
+    let this = transport.get();
+    let mut exported = Exported::writable(buffer)?;
+    let size = exported.len();
+    if size == 0 {
+        return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+    }
+    let home = this.home(py)?;
+    let mut decrypted = home.get().tls_buffer.lend();
+    let size = size.min(decrypted.len());
+    let (filled, end) = this.engine.read_directly(py, &mut decrypted[..size]);
+    exported.bytes_mut()[..filled].copy_from_slice(&decrypted[..filled]);
+    home.get().tls_buffer.give_back(decrypted, filled);
+    drop(exported);
+    if filled > 0 {
+        protocol::buffer_updated(protocol, None, filled)?;
     }
     end
 }

@@ -68,6 +68,28 @@ impl<'py> Side<'_, 'py> {
         .map(drop)
     }
 
+    /// Gives the transport below what the engine has for it, past Python.
+    fn send_directly(&self) -> PyResult<()> {
+        let py = self.py();
+        let this = self.0.get();
+        let (home, Some(below)) = (this.home(py)?, self.below()) else { return Ok(()) };
+        let mut buffer = home.get().tls_buffer.lend();
+        let mut sent = Ok(());
+        while sent.is_ok() {
+            let size = this.engine.fetch_into(&mut buffer);
+            if size == 0 {
+                break;
+            }
+            sent = below.write_slice(&buffer[..size]);
+            if size < buffer.len() {
+                break;
+            }
+        }
+        // Ciphertext is no secret.
+        home.get().tls_buffer.give_back(buffer, 0);
+        sent
+    }
+
     fn report(&self, message: &str, exception: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         let report = PyDict::new(self.py());
         report.set_item("message", message)?;
@@ -145,6 +167,9 @@ impl Ends for Side<'_, '_> {
 
     #[inline]
     fn send_encrypted(&self) -> PyResult<()> {
+        if self.0.get().engine.is_direct() {
+            return self.send_directly();
+        }
         let Some(data) = self.0.get().engine.fetch(self.py())? else { return Ok(()) };
         match self.below() {
             Some(below) => below.write(&data),
@@ -190,7 +215,7 @@ impl Ends for Side<'_, '_> {
             extra.set_item("compression", object.call_method0(intern!(py, "compression"))?)?;
             extra.set_item("ssl_object", object)?;
         }
-        Ok(())
+        this.engine.go_direct(py)
     }
 
     fn handshake_failed(&self, error: PyErr) -> PyResult<()> {

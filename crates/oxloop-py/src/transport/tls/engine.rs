@@ -5,8 +5,10 @@
 //! A record carries at most 16 KiB of plaintext, and one read returns at most one record. The engine
 //! runs the program's callbacks (server name, messages) in the middle of a call, and is not made to
 //! be entered again from there.
-//! Decision. The C object is called directly if the object is exactly an `ssl.SSLObject`; a class of
-//! the user's keeps its methods. Nothing is read once both the BIO and the engine are empty. While a
+//! Decision. Once the handshake is done, data goes directly through the libssl below, if it is found
+//! where it is expected ([`DirectSsl`]) and nobody listens to messages. Else the C object is called,
+//! if the object is exactly an `ssl.SSLObject`; a class of the user's keeps its methods. What fails
+//! directly is repeated by the method, for its exception. Nothing is read once both the BIO and the engine are empty. While a
 //! call is under way, another one is answered as if the engine had to wait for the peer; whoever
 //! made the first looks again when it returns.
 //! What can still go wrong: a record of which only a part has come stands inside the engine, where
@@ -20,7 +22,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PySlice};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::ffi::call::{bytes_of, call_method_one};
+use crate::ffi::call::{bytes_of, call_method_one, unexplained};
+use crate::ffi::libssl::{DirectSsl, Read, Written};
 use crate::ffi::{Ref, Slot};
 use crate::stdlib;
 
@@ -37,6 +40,7 @@ pub struct Engine {
     data: Slot,
     incoming: Slot,
     outgoing: Slot,
+    direct: DirectSsl,
     busy: Cell<bool>,
 }
 
@@ -82,6 +86,7 @@ impl Engine {
             data: Slot::holding(Ref::new(data)),
             incoming: Slot::holding(Ref::new(incoming)),
             outgoing: Slot::holding(Ref::new(outgoing)),
+            direct: DirectSsl::default(),
             busy: Cell::new(false),
         })
     }
@@ -115,6 +120,33 @@ impl Engine {
         self.step(py, "unwrap")
     }
 
+    /// From now on data goes directly through libssl, if that can be done.
+    pub fn go_direct(&self, py: Python<'_>) -> PyResult<()> {
+        let data = self.data.or_none(py);
+        if data.is(self.object(py)) {
+            return Ok(());
+        }
+        let context = data.getattr(intern!(py, "context"))?;
+        // Its exceptions wait for the next call of a method.
+        let listener = context.getattr_opt(intern!(py, "_msg_callback"))?;
+        if listener.is_none_or(|listener| listener.is_none()) {
+            self.direct.attach(&data, &self.incoming.or_none(py), &self.outgoing.or_none(py));
+        }
+        Ok(())
+    }
+
+    /// Whether data goes directly through libssl.
+    #[inline]
+    pub fn is_direct(&self) -> bool {
+        self.direct.is_attached()
+    }
+
+    /// Takes ciphertext of the peer directly; false if that cannot be done. Runs no Python.
+    #[inline]
+    pub fn feed_directly(&self, data: &[u8]) -> bool {
+        self.direct.is_attached() && self.direct.feed(data)
+    }
+
     /// Takes ciphertext of the peer.
     pub fn feed(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = data.py();
@@ -124,11 +156,17 @@ impl Engine {
 
     /// Ciphertext that came and was not looked at, in bytes.
     pub fn incoming_bytes(&self, py: Python<'_>) -> PyResult<usize> {
+        if self.direct.is_attached() {
+            return Ok(self.direct.incoming_bytes());
+        }
         pending(py, &self.incoming)
     }
 
     /// Ciphertext for the peer that was not fetched, in bytes.
     pub fn outgoing_bytes(&self, py: Python<'_>) -> PyResult<usize> {
+        if self.direct.is_attached() {
+            return Ok(self.direct.outgoing_bytes());
+        }
         pending(py, &self.outgoing)
     }
 
@@ -138,10 +176,23 @@ impl Engine {
         Ok((data.len()? > 0).then_some(data))
     }
 
+    /// Fetches ciphertext for the peer directly into `buffer`: how many bytes. Runs no Python.
+    #[inline]
+    pub fn fetch_into(&self, buffer: &mut [u8]) -> usize {
+        self.direct.fetch(buffer)
+    }
+
     /// Encrypts `data`, a bytes object, from `start` on; how many bytes were taken, or None if the
     /// engine needs bytes of the peer first.
     pub fn write(&self, py: Python<'_>, data: &Ref, start: usize) -> PyResult<Option<usize>> {
         let Some(_call) = self.enter() else { return Ok(None) };
+        if self.direct.is_attached() {
+            match self.direct.write(&bytes_of(data)[start..]) {
+                Written::Bytes(count) => return Ok(Some(count)),
+                Written::Again => return Ok(None),
+                Written::Failed => {}
+            }
+        }
         let part = match start {
             0 => data.bind(py).clone(),
             _ => PyBytes::new(py, &bytes_of(data)[start..]).into_any(),
@@ -149,6 +200,44 @@ impl Engine {
         match call_method_one(&self.data.or_none(py), intern!(py, "write"), &part) {
             Ok(count) => count.extract().map(Some),
             Err(err) if is_again(py, &err)? => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Decrypts directly into `buffer` until it is full or nothing is left: how many bytes, and how
+    /// it ended.
+    #[inline]
+    pub fn read_directly(&self, py: Python<'_>, buffer: &mut [u8]) -> (usize, PyResult<ReadEnd>) {
+        let Some(_call) = self.enter() else { return (0, Ok(ReadEnd::Drained)) };
+        let mut filled = 0;
+        loop {
+            if self.direct.incoming_bytes() == 0 && self.direct.decrypted_bytes() == 0 {
+                return (filled, Ok(ReadEnd::Drained));
+            }
+            if filled == buffer.len() {
+                return (filled, Ok(ReadEnd::More));
+            }
+            let end = match self.direct.read(&mut buffer[filled..]) {
+                Read::Bytes(count) => {
+                    filled += count;
+                    continue;
+                }
+                Read::Again => Ok(ReadEnd::Drained),
+                Read::Closed => Ok(ReadEnd::Closed),
+                Read::Failed => self.failure(py),
+            };
+            return (filled, end);
+        }
+    }
+
+    /// Reads by the method, for the exception of what has just failed directly.
+    #[cold]
+    fn failure(&self, py: Python<'_>) -> PyResult<ReadEnd> {
+        match self.data.or_none(py).call_method1(intern!(py, "read"), (1,)) {
+            Ok(data) if data.len()? == 0 => Ok(ReadEnd::Closed),
+            // libssl has changed its mind, which it never does after a failure.
+            Ok(_) => Err(unexplained()),
+            Err(err) if is_again(py, &err)? => Ok(ReadEnd::Drained),
             Err(err) => Err(err),
         }
     }
@@ -215,6 +304,9 @@ impl Engine {
         if self.busy.get() {
             return Ok(false);
         }
+        if self.direct.is_attached() {
+            return Ok(self.direct.incoming_bytes() > 0 || self.direct.decrypted_bytes() > 0);
+        }
         Ok(self.readable_bytes(py, &self.data.or_none(py))? > 0)
     }
 
@@ -254,6 +346,7 @@ impl Engine {
 
     /// Gives the objects up. The engine must not be used any more.
     pub fn release(&self) {
+        self.direct.detach();
         let parts =
             (self.object.take(), self.data.take(), self.incoming.take(), self.outgoing.take());
         drop(parts);
@@ -263,7 +356,7 @@ impl Engine {
         for slot in [&self.object, &self.data, &self.incoming, &self.outgoing] {
             slot.traverse(visit)?;
         }
-        Ok(())
+        self.direct.traverse(visit)
     }
 }
 

@@ -32,6 +32,18 @@ pub fn begin(transport: &Bound<'_, TlsTransport>, below: &Bound<'_, PyAny>) -> P
     this.session.start(&Side(transport))
 }
 
+/// Takes ciphertext past Python, if that can be done; [`fed`] has to follow then. Runs no Python.
+#[inline]
+pub fn feed_directly(transport: &TlsTransport, data: &[u8]) -> bool {
+    transport.engine.feed_directly(data)
+}
+
+/// The engine was given ciphertext.
+#[inline]
+pub fn fed(transport: &Bound<'_, TlsTransport>) -> PyResult<()> {
+    transport.get().session.received(&Side(transport))
+}
+
 /// Ciphertext has come.
 #[inline]
 pub fn received(transport: &Bound<'_, TlsTransport>, data: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -41,7 +53,7 @@ pub fn received(transport: &Bound<'_, TlsTransport>, data: &Bound<'_, PyAny>) ->
         return Ok(());
     }
     this.engine.feed(data)?;
-    this.session.received(&Side(transport))
+    fed(transport)
 }
 
 /// The peer's end of the transport below. Whether it is to stay open.

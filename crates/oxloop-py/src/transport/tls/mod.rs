@@ -6,6 +6,7 @@
 //! | `engine.rs`     | the TLS library: `ssl.SSLObject` between two memory BIOs            |
 //! | `ends.rs`       | what the core's session asks for: engine, protocol, transport, time |
 //! | `deliver.rs`    | plaintext to the protocol, whatever kind it is                      |
+//! | `buffer.rs`     | the buffer that the connections of a loop share                     |
 //! | `below.rs`      | what is asked of the transport below                                |
 //! | `events.rs`     | what the transport below reports                                    |
 //! | `write.rs`      | writing                                                            |
@@ -14,7 +15,8 @@
 //! Facts. asyncio puts a Python protocol (`asyncio.sslproto`) between its transport and the user's
 //! protocol, so every message goes through a dozen Python calls. A user's `SSLContext` has
 //! properties that only the standard library's `ssl` knows (callbacks, certificates, sessions).
-//! Decision. The same session is run natively; the engine is what `SSLContext.wrap_bio` returns. To
+//! Decision. The same session is run natively; the engine is what `SSLContext.wrap_bio` returns, past
+//! whose methods the data goes directly to its libssl where that is possible. To
 //! the transport below, a `TlsTransport` stands in the place of the protocol, and is called without
 //! Python. TLS inside TLS is one `TlsTransport` above another.
 //! What can still go wrong: below and above refer to each other until the connection is lost; what
@@ -22,6 +24,7 @@
 //! Source of behaviour: CPython `Lib/asyncio/sslproto.py`.
 
 mod below;
+mod buffer;
 mod deliver;
 mod ends;
 mod engine;
@@ -42,6 +45,7 @@ use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot};
 use crate::stdlib;
+pub use buffer::TlsBuffer;
 use deliver::Kind;
 use engine::Engine;
 pub use write::write;

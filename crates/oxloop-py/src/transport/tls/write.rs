@@ -43,10 +43,7 @@ impl TlsTransport {
 
     /// `write(data)`
     #[inline]
-    pub(in crate::transport) fn write_bytes(
-        slf: &Bound<'_, Self>,
-        data: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    pub fn write_bytes(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
         let data = match data.is_exact_instance_of::<PyBytes>() {
             true => Ref::from_borrowed(data),
