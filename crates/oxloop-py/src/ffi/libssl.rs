@@ -37,41 +37,50 @@ const SSL_ERROR_ZERO_RETURN: c_int = 6;
 
 type Pointer = *mut c_void;
 
-/// The functions that are used, as OpenSSL 1.1.1 and 3 declare them.
+// The functions that are used, as OpenSSL 1.1.1 and 3 declare them.
+type Transfer = unsafe extern "C" fn(Pointer, Pointer, c_int) -> c_int;
+type TransferOut = unsafe extern "C" fn(Pointer, *const c_void, c_int) -> c_int;
+type GetError = unsafe extern "C" fn(Pointer, c_int) -> c_int;
+type GetNumber = unsafe extern "C" fn(Pointer) -> c_int;
+type GetSize = unsafe extern "C" fn(Pointer) -> usize;
+type GetPointer = unsafe extern "C" fn(Pointer) -> Pointer;
+type Clear = unsafe extern "C" fn();
+
 struct Functions {
-    ssl_read: unsafe extern "C" fn(Pointer, Pointer, c_int) -> c_int,
-    ssl_write: unsafe extern "C" fn(Pointer, *const c_void, c_int) -> c_int,
-    ssl_get_error: unsafe extern "C" fn(Pointer, c_int) -> c_int,
-    ssl_pending: unsafe extern "C" fn(Pointer) -> c_int,
-    ssl_get_context: unsafe extern "C" fn(Pointer) -> Pointer,
-    ssl_get_rbio: unsafe extern "C" fn(Pointer) -> Pointer,
-    ssl_get_wbio: unsafe extern "C" fn(Pointer) -> Pointer,
-    bio_read: unsafe extern "C" fn(Pointer, Pointer, c_int) -> c_int,
-    bio_write: unsafe extern "C" fn(Pointer, *const c_void, c_int) -> c_int,
-    bio_pending: unsafe extern "C" fn(Pointer) -> usize,
-    clear_errors: unsafe extern "C" fn(),
+    ssl_read: Transfer,
+    ssl_write: TransferOut,
+    ssl_get_error: GetError,
+    ssl_pending: GetNumber,
+    ssl_get_context: GetPointer,
+    ssl_get_rbio: GetPointer,
+    ssl_get_wbio: GetPointer,
+    bio_read: Transfer,
+    bio_write: TransferOut,
+    bio_pending: GetSize,
+    clear_errors: Clear,
 }
 
 impl Functions {
     fn find(library: &Library) -> Option<Self> {
         macro_rules! find {
-            ($name:literal) => {
-                // SAFETY: the symbol is the function of this name, declared as the field is.
-                unsafe { std::mem::transmute::<Pointer, _>(library.symbol($name)?.as_ptr()) }
-            };
+            ($name:literal as $signature:ty) => {{
+                let address = library.symbol($name)?.as_ptr();
+                // SAFETY: the address of the function of this name, which has this signature.
+                unsafe { std::mem::transmute::<Pointer, $signature>(address) }
+            }};
         }
         Some(Self {
-            ssl_read: find!(c"SSL_read"),
-            ssl_write: find!(c"SSL_write"),
-            ssl_get_error: find!(c"SSL_get_error"),
-            ssl_pending: find!(c"SSL_pending"),
-            ssl_get_context: find!(c"SSL_get_SSL_CTX"),
-            ssl_get_rbio: find!(c"SSL_get_rbio"),
-            ssl_get_wbio: find!(c"SSL_get_wbio"),
-            bio_read: find!(c"BIO_read"),
-            bio_write: find!(c"BIO_write"),
-            bio_pending: find!(c"BIO_ctrl_pending"),
-            clear_errors: find!(c"ERR_clear_error"),
+            ssl_read: find!(c"SSL_read" as Transfer),
+            ssl_write: find!(c"SSL_write" as TransferOut),
+            ssl_get_error: find!(c"SSL_get_error" as GetError),
+            ssl_pending: find!(c"SSL_pending" as GetNumber),
+            ssl_get_context: find!(c"SSL_get_SSL_CTX" as GetPointer),
+            ssl_get_rbio: find!(c"SSL_get_rbio" as GetPointer),
+            ssl_get_wbio: find!(c"SSL_get_wbio" as GetPointer),
+            bio_read: find!(c"BIO_read" as Transfer),
+            bio_write: find!(c"BIO_write" as TransferOut),
+            bio_pending: find!(c"BIO_ctrl_pending" as GetSize),
+            clear_errors: find!(c"ERR_clear_error" as Clear),
         })
     }
 
