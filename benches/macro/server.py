@@ -25,6 +25,7 @@ KINDS = {
     "tls": "macro.echo:serve_tls",
     "buffered": "macro.echo:serve_buffered",
     "streams": "macro.echo:serve_streams",
+    "namespace-streams": "macro.echo:serve_namespace_streams",
     "sock": "macro.echo:serve_sock",
     "http": "macro.http_protocol:serve",
     "aiohttp": "macro.aiohttp_server:serve",

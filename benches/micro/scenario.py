@@ -28,6 +28,7 @@ _MODULES = (
     "micro.timeouts",
     "micro.threads",
     "micro.readers",
+    "micro.lines",
     "micro.running",
     "micro.memory",
 )

@@ -88,3 +88,43 @@ async def test_a_result_does_not_keep_the_context_of_an_error(loop: Loop) -> Non
     with pytest.raises(asyncio.QueueEmpty) as empty:
         queue.get_nowait()
     assert empty.value.__context__ is None
+
+
+async def test_a_result_is_let_go_when_its_coroutine_is(loop: Loop) -> None:
+    queue: Any = _oxloop.Queue()
+    for _ in range(3):
+        queue.put_nowait(Thing())
+        coroutine = queue.get()
+        thing = await coroutine
+        gone = weakref.ref(thing)
+        del coroutine, thing
+        assert gone() is None
+        future = loop.create_future()
+        future.set_result(Thing())
+        thing = await future
+        gone = weakref.ref(thing)
+        del future, thing
+        assert gone() is None
+
+
+async def test_a_destructor_that_runs_between_two_results(loop: Loop) -> None:
+    """What a result's end awaits by hand does not disturb the result that follows it."""
+    queue: Any = _oxloop.Queue()
+    seen: list[Any] = []
+
+    class Last:
+        def __del__(self) -> None:
+            coroutine = queue.get()
+            with pytest.raises(StopIteration) as stopped:
+                coroutine.__await__().__next__()
+            seen.append(stopped.value.value)
+
+    queue.put_nowait(Last())  # nobody keeps it: it dies with its coroutine, or with the next result
+    queue.put_nowait("inner")
+    queue.put_nowait("outer")
+    coroutine = queue.get()
+    await coroutine
+    result = await queue.get()
+    del coroutine
+    assert sorted([result, *seen]) == ["inner", "outer"]
+    assert queue.empty()

@@ -195,12 +195,21 @@ impl<C: AsRef<[u8]>> ReadBuffer<C> {
         first
     }
 
+    /// The first `byte` at `from` or later.
     #[inline]
-    fn find_byte(&self, byte: u8, from: usize) -> Option<usize> {
+    pub fn find_byte(&self, byte: u8, from: usize) -> Option<usize> {
+        if let Some(first) = self.pieces.front() {
+            // Where most lines are.
+            let unread = &first.bytes()[self.offset..];
+            let found = unread.get(from..).and_then(|unread| memchr(byte, unread));
+            if let Some(index) = found {
+                return Some(from + index);
+            }
+        }
         let mut start = 0;
         for slice in self.slices() {
             let skip = from.saturating_sub(start);
-            if skip < slice.len() {
+            if start > 0 && skip < slice.len() {
                 if let Some(index) = memchr(byte, &slice[skip..]) {
                     return Some(start + skip + index);
                 }

@@ -118,13 +118,13 @@ impl Coroutine {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.awaited.traverse(&visit)?;
-        self.body.with(|body| body.traverse(&visit)).unwrap_or(Ok(()))
+        self.body.with(|body| body.map_or(Ok(()), |body| body.traverse(&visit)))
     }
 
     fn __clear__(&self) {
         self.stage.set(Stage::Done);
-        let parts = (self.awaited.take(), self.body.take());
-        drop(parts);
+        self.awaited.clear();
+        self.body.drop_body();
     }
 }
 

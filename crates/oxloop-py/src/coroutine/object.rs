@@ -19,10 +19,10 @@ use pyo3::types::PyDict;
 
 use super::{Body, Progress};
 use crate::ffi::class::{Finalize, Resume};
-use crate::ffi::inline::{Inline, InlineCell};
+use crate::ffi::inline::InlineCell;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
-use crate::ffi::{Raised, Ref, Sent, Slot, call};
+use crate::ffi::{Raised, Ref, Sent, Slot, call, stop};
 use crate::future::{Future, none};
 use crate::stdlib;
 
@@ -41,6 +41,12 @@ pub(super) enum Stage {
     Done,
 }
 
+/// What the first step came to.
+enum First {
+    Return(Ref),
+    Other(PyResult<Progress>),
+}
+
 /// A native coroutine.
 #[pyclass(frozen, weakref, module = "oxloop._oxloop", name = "_Coroutine")]
 pub struct Coroutine {
@@ -56,20 +62,23 @@ pooled!(Coroutine);
 
 impl Coroutine {
     /// A coroutine that has not started.
-    #[inline]
+    #[inline(always)]
     pub fn make<B: Body>(py: Python<'_>, body: B) -> PyResult<Ref> {
-        let contents = Self {
+        let coroutine = pool::make_with(py, || Self {
             stage: Cell::new(Stage::Created),
             awaited: Slot::empty(),
             qualified_name: body.qualified_name(),
-            body: InlineCell::holding(Inline::new(body)),
-        };
-        Ok(Ref::new(pool::make(py, contents)?))
+            body: InlineCell::holding(body),
+        })?;
+        Ok(Ref::new(coroutine))
     }
 
     #[inline]
     fn resume_body(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
-        self.body.with(|body| body.resumed(py, outcome)).unwrap_or_else(|| Err(call::unexplained()))
+        self.body.with(|body| match body {
+            Some(body) => body.resumed(py, outcome),
+            None => Err(call::unexplained()),
+        })
     }
 
     /// Goes on until something suspends the coroutine or it ends. The stage is `Running`.
@@ -142,8 +151,8 @@ impl Coroutine {
     /// The end: lets go of everything.
     fn finish(&self) {
         self.stage.set(Stage::Done);
-        let parts = (self.awaited.take(), self.body.take());
-        drop(parts);
+        self.awaited.clear();
+        self.body.drop_body();
     }
 
     /// `send(value)`.
@@ -158,11 +167,19 @@ impl Coroutine {
                 return Sent::Raised(Raised::from_err(py, PyTypeError::new_err(text)));
             }
             Stage::Created => {
-                let progress = this
-                    .body
-                    .with(|body| body.begin(py))
-                    .unwrap_or_else(|| Err(call::unexplained()));
-                return this.advance(py, progress);
+                // Most operations end here: no more than the result is moved about.
+                let first = this.body.with(|body| match body.map(|body| body.begin(py)) {
+                    Some(Ok(Progress::Return(value))) => First::Return(value),
+                    Some(progress) => First::Other(progress),
+                    None => First::Other(Err(call::unexplained())),
+                });
+                return match first {
+                    First::Return(value) => {
+                        this.finish();
+                        Sent::Returned(value)
+                    }
+                    First::Other(progress) => this.advance(py, progress),
+                };
             }
             Stage::Waiting => match this.awaited.take() {
                 Some(awaited) => {
@@ -300,6 +317,13 @@ pub fn plain_future<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<
     let future = object.cast::<Future>().ok()?;
     (call::is_exactly::<crate::task::Task>(object) || call::is_final_class(object))
         .then_some(future)
+}
+
+impl Drop for Coroutine {
+    #[inline]
+    fn drop(&mut self) {
+        stop::settle();
+    }
 }
 
 impl Resume for Coroutine {

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::PyTypeError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{PyTypeInfo, ffi};
 
 use super::Ref;
@@ -240,7 +240,12 @@ pub(crate) use fast_method;
 
 /// Attaches `methods` to the class `T`. Called once, at import.
 pub fn attach<T: PyTypeInfo>(py: Python<'_>, methods: Vec<FastMethod>) -> PyResult<()> {
-    let class = T::type_object(py);
+    attach_to(&T::type_object(py), methods)
+}
+
+/// Attaches `methods` to `class`, which derives from the class that they are made for.
+pub fn attach_to(class: &Bound<'_, PyType>, methods: Vec<FastMethod>) -> PyResult<()> {
+    let py = class.py();
     for method in methods {
         let definition = Box::leak(Box::new(ffi::PyMethodDef {
             ml_name: method.name.as_ptr(),

@@ -15,51 +15,10 @@ const SPACE_WORDS: usize = 10;
 
 type Space = [MaybeUninit<usize>; SPACE_WORDS];
 
-/// A [`Body`] of any type.
-pub struct Inline {
-    space: Space,
-    /// Sees the space as the body that was stored.
-    view: fn(&Space) -> &dyn Body,
-}
-
 fn view<B: Body>(space: &Space) -> &dyn Body {
-    // SAFETY: `Inline::new` stored a `B` together with this function, checked that it fits, and
+    // SAFETY: `InlineCell::holding` stored a `B` together with this function, checked that it fits, and
     // nobody else sets either.
     unsafe { &*space.as_ptr().cast::<B>() }
-}
-
-impl Inline {
-    #[inline]
-    pub fn new<B: Body>(body: B) -> Self {
-        const {
-            assert!(size_of::<B>() <= size_of::<Space>(), "the body of a coroutine is too large");
-            assert!(align_of::<B>() <= align_of::<Space>(), "the body needs too much alignment");
-        }
-        let mut space: Space = [MaybeUninit::uninit(); SPACE_WORDS];
-        // SAFETY: it fits, as checked when this was compiled.
-        unsafe { space.as_mut_ptr().cast::<B>().write(body) };
-        Self { space, view: view::<B> }
-    }
-
-    #[inline]
-    pub fn body(&self) -> &dyn Body {
-        (self.view)(&self.space)
-    }
-}
-
-impl Drop for Inline {
-    fn drop(&mut self) {
-        let body = std::ptr::from_ref(self.body()).cast_mut();
-        // SAFETY: written by `new`, dropped once; `self` is not used again.
-        unsafe { std::ptr::drop_in_place(body) }
-    }
-}
-
-/// A cell for an [`Inline`] that is not taken out while somebody looks at it.
-pub struct InlineCell {
-    value: UnsafeCell<Option<Inline>>,
-    /// How many calls of `with` are under way.
-    users: Cell<u32>,
 }
 
 /// Ends one use of the cell, also when it ends by a panic.
@@ -71,29 +30,60 @@ impl Drop for Use<'_> {
     }
 }
 
+/// A cell for one [`Body`] of any type, which is not dropped while somebody looks at it.
+pub struct InlineCell {
+    space: UnsafeCell<Space>,
+    /// Sees the space as the body that was stored; None when that is gone.
+    view: Cell<Option<fn(&Space) -> &dyn Body>>,
+    /// How many calls of `with` are under way.
+    users: Cell<u32>,
+}
+
 impl InlineCell {
-    pub fn holding(value: Inline) -> Self {
-        Self { value: UnsafeCell::new(Some(value)), users: Cell::new(0) }
+    #[inline]
+    pub fn holding<B: Body>(body: B) -> Self {
+        const {
+            assert!(size_of::<B>() <= size_of::<Space>(), "the body of a coroutine is too large");
+            assert!(align_of::<B>() <= align_of::<Space>(), "the body needs too much alignment");
+        }
+        let mut space: Space = [MaybeUninit::uninit(); SPACE_WORDS];
+        // SAFETY: it fits, as checked when this was compiled.
+        unsafe { space.as_mut_ptr().cast::<B>().write(body) };
+        Self {
+            space: UnsafeCell::new(space),
+            view: Cell::new(Some(view::<B>)),
+            users: Cell::new(0),
+        }
     }
 
-    /// Calls `run` with the body, which stays where it is meanwhile; None if it was taken out.
+    /// Calls `run` with the body, which stays where it is meanwhile; with None if it is gone.
     #[inline]
-    pub fn with<R>(&self, run: impl FnOnce(&dyn Body) -> R) -> Option<R> {
-        // SAFETY: attached threads only, one at a time (GIL). Only `take` changes the cell, and it
-        // does not while `users` is not zero.
-        let value = unsafe { &*self.value.get() }.as_ref()?;
+    pub fn with<R>(&self, run: impl FnOnce(Option<&dyn Body>) -> R) -> R {
+        let Some(view) = self.view.get() else { return run(None) };
         self.users.set(self.users.get() + 1);
         let _use = Use(&self.users);
-        Some(run(value.body()))
+        // SAFETY: attached threads only, one at a time (GIL). The space is written by `holding` and
+        // given up by `drop_body`, which does not while `users` is not zero.
+        run(Some(view(unsafe { &*self.space.get() })))
     }
 
-    /// Takes the body out, to be dropped by the caller; None if it is in use, or gone.
+    /// Drops the body where it lies, unless it is in use, or gone. Nobody finds it meanwhile.
     #[inline]
-    pub fn take(&self) -> Option<Inline> {
+    pub fn drop_body(&self) {
         if self.users.get() != 0 {
-            return None;
+            return;
         }
-        // SAFETY: no reference into the cell is alive, as `users` says.
-        unsafe { (*self.value.get()).take() }
+        let Some(view) = self.view.take() else { return };
+        // SAFETY: no reference into the space is alive, as `users` says, and none can be made any
+        // more, as `view` is gone.
+        let body = std::ptr::from_ref(view(unsafe { &*self.space.get() })).cast_mut();
+        // SAFETY: written by `holding`, dropped once; mutable memory, inside an `UnsafeCell`.
+        unsafe { std::ptr::drop_in_place(body) };
+    }
+}
+
+impl Drop for InlineCell {
+    fn drop(&mut self) {
+        self.drop_body();
     }
 }

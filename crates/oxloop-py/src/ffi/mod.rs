@@ -13,6 +13,7 @@
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
 //! | `joined.rs`   | one `bytes` object of several slices                           |
 //! | `libssl.rs`  | the data of a TLS connection, by the library under Python's `ssl`  |
+//! | `shared.rs`   | `bytes` objects that are read many times                        |
 //! | `watch.rs`    | whether a class still has the methods that it was made with    |
 //!
 //! Everything outside this folder is safe Rust. The rule that keeps it sound is the first law of
@@ -28,7 +29,8 @@ pub mod joined;
 pub mod libssl;
 pub mod object;
 pub mod pool;
-mod stop;
+pub mod shared;
+pub mod stop;
 pub mod watch;
 
 pub use call::{Raised, Sent};

@@ -121,15 +121,33 @@ pub fn make<T>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
 where
     T: Pooled + Into<PyClassInitializer<T>>,
 {
+    make_with(py, || value)
+}
+
+/// The same with a value that is built where it is to lie, not moved there.
+#[inline(always)]
+pub fn make_with<T>(py: Python<'_>, build: impl FnOnce() -> T) -> PyResult<Bound<'_, T>>
+where
+    T: Pooled + Into<PyClassInitializer<T>>,
+{
     debug_assert!(!T::HAS_BASE);
     if let Some((object, own, _)) = revive::<T>(py) {
         // SAFETY: the place of the value in this class's instances, empty since `dealloc`.
-        unsafe { object.byte_add(own).cast::<T>().write(value) };
+        unsafe { object.byte_add(own).cast::<T>().write(build()) };
         // SAFETY: complete now; untracked since `dealloc`.
         unsafe { ffi::PyObject_GC_Track(object.cast()) };
         // SAFETY: a new reference to an instance of the exact class.
         return Ok(unsafe { Bound::from_owned_ptr(py, object).cast_into_unchecked() });
     }
+    make_first(py, build())
+}
+
+/// One that PyO3 allocates.
+#[cold]
+fn make_first<T>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
+where
+    T: Pooled + Into<PyClassInitializer<T>>,
+{
     let object = Bound::new(py, value)?;
     measure(&object);
     Ok(object)

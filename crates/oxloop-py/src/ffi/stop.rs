@@ -7,6 +7,9 @@
 //! Decision: a subclass whose instances go to a pool when they die. Their `args` are empty; the
 //! value is where the interpreter looks for it. Whoever calls `next()` on a native awaitable by hand
 //! and catches the exception sees a StopIteration with its `value`.
+//! One instance does not die at all: the interpreter gives it back within the same instruction, and
+//! it is raised again and again. The result in it is let go by [`settle`], which the awaited object
+//! calls when it dies, the next moment. While anybody else holds the instance, others are made.
 //! Layout: the place of the fields is tried on a real StopIteration first. Where it is not as
 //! expected, exceptions are made by a call.
 //! What can still go wrong: as with all pools, a build without the GIL must leave this out.
@@ -27,6 +30,8 @@ struct Stops {
 struct Inner {
     state: State,
     free: Vec<*mut ffi::PyObject>,
+    /// The instance that is raised again and again: null, or ours, untracked and never freed.
+    lasting: *mut ffi::PyObject,
 }
 
 #[derive(Clone, Copy)]
@@ -41,8 +46,13 @@ enum State {
 // SAFETY: only reached by attached threads, one at a time (GIL).
 unsafe impl Sync for Stops {}
 
-static STOPS: Stops =
-    Stops { inner: UnsafeCell::new(Inner { state: State::Unknown, free: Vec::new() }) };
+static STOPS: Stops = Stops {
+    inner: UnsafeCell::new(Inner {
+        state: State::Unknown,
+        free: Vec::new(),
+        lasting: std::ptr::null_mut(),
+    }),
+};
 
 impl Stops {
     #[inline]
@@ -52,10 +62,79 @@ impl Stops {
     }
 }
 
+/// The lasting instance, if nobody else holds it and it is empty.
+#[inline]
+fn lasting(py: Python<'_>) -> Option<*mut ffi::PyObject> {
+    let stop = STOPS.with(py, |stops| stops.lasting);
+    if stop.is_null() {
+        return None;
+    }
+    // SAFETY: a live object of ours, whose layout `prepare` has checked.
+    let (holders, value) =
+        unsafe { (ffi::Py_REFCNT(stop), (*stop.cast::<ffi::PyStopIterationObject>()).value) };
+    (holders == 1 && value.is_null()).then_some(stop)
+}
+
+/// Lets go of the result that was raised last, if it has been read.
+///
+/// The object that was awaited calls this when it dies.
+#[inline]
+pub fn settle() {
+    // SAFETY: native awaitables are dropped by attached threads only.
+    let py = unsafe { Python::assume_attached() };
+    let stop = STOPS.with(py, |stops| stops.lasting);
+    if stop.is_null() {
+        return;
+    }
+    // SAFETY: a live object of ours, whose layout `prepare` has checked.
+    let (holders, value) =
+        unsafe { (ffi::Py_REFCNT(stop), (*stop.cast::<ffi::PyStopIterationObject>()).value) };
+    if holders == 1 && !value.is_null() {
+        empty(stop);
+    }
+}
+
+/// Takes out what the lasting instance holds.
+#[inline]
+fn empty(stop: *mut ffi::PyObject) {
+    // SAFETY: a live instance that nobody else holds; each reference is taken out, then dropped.
+    unsafe {
+        let fields = stop.cast::<ffi::PyStopIterationObject>();
+        let value = std::mem::replace(&mut (*fields).value, std::ptr::null_mut());
+        if !(*fields).traceback.is_null()
+            || !(*fields).context.is_null()
+            || !(*fields).dict.is_null()
+        {
+            // It was in somebody's hands meanwhile.
+            if let Some(clear) = (*(*ffi::Py_TYPE(stop)).tp_base).tp_clear {
+                clear(stop);
+            }
+            (*fields).args = ffi::PyTuple_New(0);
+        }
+        ffi::Py_XDECREF(value);
+    }
+}
+
 /// Makes `StopIteration(value)` the pending exception.
 #[inline]
 pub fn raise(value: &Bound<'_, PyAny>) {
     let py = value.py();
+    settle();
+    match lasting(py) {
+        // SAFETY: a live instance, and a new reference to it for the pending exception.
+        Some(stop) => unsafe {
+            (*stop.cast::<ffi::PyStopIterationObject>()).value = ffi::Py_NewRef(value.as_ptr());
+            restore(ffi::Py_NewRef(stop));
+        },
+        None => raise_new(value),
+    }
+}
+
+/// The same by an instance from the pool, or a new one.
+#[cold]
+fn raise_new(value: &Bound<'_, PyAny>) {
+    let py = value.py();
+    renew(py);
     let (state, dead) = STOPS.with(py, |stops| (stops.state, stops.free.pop()));
     match (state, dead) {
         (State::Ready(class), Some(dead)) => {
@@ -73,11 +152,55 @@ pub fn raise(value: &Bound<'_, PyAny>) {
             }
         }
         (State::Unknown, _) => {
-            let state = prepare(py);
-            STOPS.with(py, |stops| stops.state = state);
-            raise(value);
+            let (state, lasting) = prepare(py);
+            STOPS.with(py, |stops| (stops.state, stops.lasting) = (state, lasting));
+            raise_new(value);
         }
         (State::Refused, _) => super::class::stop_iteration(value).restore(py),
+    }
+}
+
+/// Leaves an instance that somebody keeps to its keeper, and makes another lasting one.
+fn renew(py: Python<'_>) {
+    let (state, kept) = STOPS.with(py, |stops| (stops.state, stops.lasting));
+    let State::Ready(class) = state else { return };
+    let new = make_lasting(py, class);
+    STOPS.with(py, |stops| stops.lasting = new);
+    if !kept.is_null() {
+        // SAFETY: whole, and ours until now; from here on an object like any other.
+        unsafe {
+            ffi::PyObject_GC_Track(kept.cast());
+            ffi::Py_DECREF(kept);
+        }
+    }
+}
+
+/// A new lasting instance, or null.
+fn make_lasting(py: Python<'_>, class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
+    // SAFETY: a ready class; the memory comes zeroed and tracked.
+    let stop = unsafe { ffi::PyType_GenericAlloc(class, 0) };
+    if stop.is_null() {
+        drop(PyErr::take(py));
+        return stop;
+    }
+    // SAFETY: a new instance; untracked, as the collector must not count our reference as nobody's.
+    unsafe {
+        ffi::PyObject_GC_UnTrack(stop.cast());
+        (*stop.cast::<ffi::PyStopIterationObject>()).args = ffi::PyTuple_New(0);
+    }
+    stop
+}
+
+/// Makes `stop` the pending exception.
+///
+/// # Safety
+/// `stop` is a complete instance of the class, and the reference is given away.
+#[inline]
+unsafe fn restore(stop: *mut ffi::PyObject) {
+    #[allow(deprecated, reason = "its successor is new in 3.12")]
+    // SAFETY: gives away a new reference to the class and the one to the instance.
+    unsafe {
+        ffi::PyErr_Restore(ffi::Py_NewRef(ffi::Py_TYPE(stop).cast()), stop, std::ptr::null_mut());
     }
 }
 
@@ -91,19 +214,17 @@ fn fill_and_raise(stop: *mut ffi::PyObject, value: &Bound<'_, PyAny>) {
         (*fields).args = ffi::PyTuple_New(0);
         (*fields).value = ffi::Py_NewRef(value.as_ptr());
     }
-    #[allow(deprecated, reason = "its successor is new in 3.12")]
-    // SAFETY: gives away a new reference to the class and the one to the instance.
-    unsafe {
-        ffi::PyErr_Restore(ffi::Py_NewRef(ffi::Py_TYPE(stop).cast()), stop, std::ptr::null_mut());
-    }
+    // SAFETY: complete now, and the only reference.
+    unsafe { restore(stop) };
 }
 
 /// Makes the class, if StopIteration looks as expected.
 #[cold]
-fn prepare(py: Python<'_>) -> State {
+fn prepare(py: Python<'_>) -> (State, *mut ffi::PyObject) {
     let base = py.get_type::<pyo3::exceptions::PyStopIteration>();
     let probe = PyTuple::new(py, [PyNone::get(py)]).and_then(|value| base.call1((value,)));
-    let Ok(probe) = probe else { return State::Refused };
+    const REFUSED: (State, *mut ffi::PyObject) = (State::Refused, std::ptr::null_mut());
+    let Ok(probe) = probe else { return REFUSED };
     // SAFETY: a live StopIteration; its size is asked before its last field is read.
     let expected = unsafe {
         let fields = probe.as_ptr().cast::<ffi::PyStopIterationObject>();
@@ -112,7 +233,7 @@ fn prepare(py: Python<'_>) -> State {
             && probe.getattr("args").is_ok_and(|args| args.as_ptr() == (*fields).args)
     };
     if !expected {
-        return State::Refused;
+        return REFUSED;
     }
     let mut slots = [
         ffi::PyType_Slot {
@@ -132,9 +253,9 @@ fn prepare(py: Python<'_>) -> State {
     let class = unsafe { ffi::PyType_FromSpecWithBases(&mut spec, base.as_ptr()) };
     if class.is_null() {
         drop(PyErr::take(py));
-        return State::Refused;
+        return REFUSED;
     }
-    State::Ready(class.cast())
+    (State::Ready(class.cast()), make_lasting(py, class.cast()))
 }
 
 /// # Safety

@@ -6,46 +6,61 @@
 //! Decision: the tag is compared on each use, one load; only if it differs are the methods looked up
 //! and compared. A class without a tag is looked at each time.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pyo3::ffi;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use pyo3::{PyTypeInfo, ffi};
 
-/// A class and the methods that native code calls directly.
-pub struct ClassWatch {
+/// A class derived from the native `T`, and the methods that native code calls directly.
+pub struct ClassWatch<T> {
     class: Py<PyType>,
     methods: Vec<(String, Py<PyAny>)>,
     /// The version that was found untouched; 0 if none.
     version: AtomicU32,
+    base: PhantomData<fn() -> T>,
 }
 
-impl ClassWatch {
-    /// Watches the methods `names` of `class`, as they are now in `original`, a base of it.
-    pub fn new(
-        class: &Bound<'_, PyType>,
-        original: &Bound<'_, PyType>,
-        names: &[&str],
-    ) -> PyResult<Self> {
+impl<T: PyTypeInfo> ClassWatch<T> {
+    /// Watches the methods `names` of `class`, as they are now.
+    ///
+    /// # Errors
+    /// TypeError unless `class` derives from `T`.
+    pub fn new(class: &Bound<'_, PyType>, names: &[&str]) -> PyResult<Self> {
+        if !class.is_subclass_of::<T>()? {
+            return Err(PyTypeError::new_err("not a subclass of the native class"));
+        }
         let methods = names
             .iter()
-            .map(|name| Ok(((*name).to_owned(), original.getattr(*name)?.unbind())))
+            .map(|name| Ok(((*name).to_owned(), class.getattr(*name)?.unbind())))
             .collect::<PyResult<_>>()?;
-        Ok(Self { class: class.clone().unbind(), methods, version: AtomicU32::new(0) })
+        Ok(Self {
+            class: class.clone().unbind(),
+            methods,
+            version: AtomicU32::new(0),
+            base: PhantomData,
+        })
     }
 
-    /// Whether `object` is an exact instance of the class, and the class is untouched.
+    /// `object`, if it is an exact instance of the class, and the class is untouched.
     #[inline]
-    pub fn is_plain(&self, object: &Bound<'_, PyAny>) -> bool {
+    pub fn plain<'a, 'py>(&self, object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
         // SAFETY: a live object has a live type.
         let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
         if class.cast() != self.class.as_ptr() {
-            return false;
+            return None;
         }
         // SAFETY: as above; attached, so nobody writes the tag meanwhile.
         let version = unsafe { (*class).tp_version_tag };
-        (version != 0 && version == self.version.load(Ordering::Relaxed))
-            || self.look_again(object.py())
+        if (version == 0 || version != self.version.load(Ordering::Relaxed))
+            && !self.look_again(object.py())
+        {
+            return None;
+        }
+        // SAFETY: an instance of the class, which derives from `T`, as `new` has checked.
+        Some(unsafe { object.cast_unchecked::<T>() })
     }
 
     #[cold]

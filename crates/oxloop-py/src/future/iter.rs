@@ -12,7 +12,7 @@ use super::{Future, State, none};
 use crate::ffi::class::Resume;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
-use crate::ffi::{Raised, Ref, Sent, Slot, call};
+use crate::ffi::{Raised, Ref, Sent, Slot, call, stop};
 use crate::stdlib;
 
 attached_only!(FutureIter);
@@ -27,6 +27,13 @@ pub struct FutureIter {
 impl FutureIter {
     pub(super) fn over<'py>(future: &Bound<'py, Future>) -> PyResult<Bound<'py, Self>> {
         pool::make(future.py(), Self { future: Slot::holding(Ref::from_borrowed(future)) })
+    }
+}
+
+impl Drop for FutureIter {
+    #[inline]
+    fn drop(&mut self) {
+        stop::settle();
     }
 }
 

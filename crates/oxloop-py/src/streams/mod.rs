@@ -36,7 +36,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::ffi::fastcall::{attach, fast_method};
+use crate::ffi::fastcall::{FastMethod, attach, attach_to, fast_method};
 use crate::ffi::watch::ClassWatch;
 use protocol::StreamReaderProtocol;
 pub use protocol::data_received;
@@ -44,11 +44,13 @@ use reader::{StreamReader, feed_data};
 use reads::{read, readexactly, readline, readuntil};
 use writer::{StreamWriter, drain, write};
 
-static READER: PyOnceLock<ClassWatch> = PyOnceLock::new();
-static PROTOCOL: PyOnceLock<ClassWatch> = PyOnceLock::new();
+static READER: PyOnceLock<ClassWatch<StreamReader>> = PyOnceLock::new();
+static PROTOCOL: PyOnceLock<ClassWatch<StreamReaderProtocol>> = PyOnceLock::new();
 static WRITER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Tell which classes Python uses: they derive from the native ones and change no method.
+///
+/// They get the hot methods too: a method finds an instance of its own class without a search.
 #[pyfunction]
 fn _set_stream_classes(
     reader: &Bound<'_, PyType>,
@@ -56,46 +58,52 @@ fn _set_stream_classes(
     protocol: &Bound<'_, PyType>,
 ) -> PyResult<()> {
     let py = reader.py();
+    attach_to(reader, reader_methods())?;
+    attach_to(writer, writer_methods())?;
     let methods = ["feed_data", "feed_eof", "exception", "read", "readline", "readuntil"];
-    let watch = ClassWatch::new(reader, &py.get_type::<StreamReader>(), &methods)?;
+    let watch = ClassWatch::new(reader, &methods)?;
     let _ = READER.set(py, watch);
     let methods = ["data_received", "_drain_helper"];
-    let watch = ClassWatch::new(protocol, &py.get_type::<StreamReaderProtocol>(), &methods)?;
+    let watch = ClassWatch::new(protocol, &methods)?;
     let _ = PROTOCOL.set(py, watch);
     let _ = WRITER.set(py, writer.clone().unbind());
     Ok(())
 }
 
-/// Adds the classes to the module and attaches their hot methods.
-pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    attach::<StreamReader>(
-        py,
-        vec![
+/// The hot methods of a reader.
+fn reader_methods() -> Vec<FastMethod> {
+    vec![
             fast_method!(StreamReader, c"read", read, c"read($self, n=-1)\n--\n\nRead up to `n` bytes, at least one; -1 reads until the end."),
             fast_method!(StreamReader, c"readexactly", readexactly, c"readexactly($self, n)\n--\n\nRead exactly `n` bytes; IncompleteReadError at the end."),
             fast_method!(StreamReader, c"readuntil", readuntil, c"readuntil($self, separator=b'\\n')\n--\n\nRead up to and with the separator, or the first of a tuple of them."),
             fast_method!(StreamReader, c"readline", readline, c"readline($self)\n--\n\nRead up to and with a newline; what is left at the end."),
             fast_method!(StreamReader, c"feed_data", feed_data, c"feed_data($self, data)\n--\n\nAdd received bytes; wakes who waits for them."),
-        ],
-    )?;
-    attach::<StreamWriter>(
-        py,
-        vec![
-            fast_method!(
-                StreamWriter,
-                c"write",
-                write,
-                c"write($self, data)\n--\n\nSend `data`; what is not sent at once is queued."
-            ),
-            fast_method!(
-                StreamWriter,
-                c"drain",
-                drain,
-                c"drain($self)\n--\n\nWait until the transport takes more."
-            ),
-        ],
-    )?;
+        ]
+}
+
+/// The hot methods of a writer.
+fn writer_methods() -> Vec<FastMethod> {
+    vec![
+        fast_method!(
+            StreamWriter,
+            c"write",
+            write,
+            c"write($self, data)\n--\n\nSend `data`; what is not sent at once is queued."
+        ),
+        fast_method!(
+            StreamWriter,
+            c"drain",
+            drain,
+            c"drain($self)\n--\n\nWait until the transport takes more."
+        ),
+    ]
+}
+
+/// Adds the classes to the module and attaches their hot methods.
+pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    attach::<StreamReader>(py, reader_methods())?;
+    attach::<StreamWriter>(py, writer_methods())?;
     module.add_class::<StreamReader>()?;
     module.add_class::<StreamWriter>()?;
     module.add_class::<StreamReaderProtocol>()?;
@@ -106,10 +114,7 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// A reader whose methods nobody has replaced.
 #[inline]
 fn plain_reader<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, StreamReader>> {
-    if !READER.get(object.py())?.is_plain(object) {
-        return None;
-    }
-    let reader = object.cast::<StreamReader>().ok()?;
+    let reader = READER.get(object.py())?.plain(object)?;
     (!reader.get().is_patched()).then_some(reader)
 }
 
@@ -118,10 +123,7 @@ fn plain_reader<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py,
 fn plain_protocol<'a, 'py>(
     object: &'a Bound<'py, PyAny>,
 ) -> Option<&'a Bound<'py, StreamReaderProtocol>> {
-    if !PROTOCOL.get(object.py())?.is_plain(object) {
-        return None;
-    }
-    let protocol = object.cast::<StreamReaderProtocol>().ok()?;
+    let protocol = PROTOCOL.get(object.py())?.plain(object)?;
     (!protocol.get().is_patched()).then_some(protocol)
 }
 

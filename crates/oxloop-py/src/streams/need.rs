@@ -81,7 +81,10 @@ fn bytes_like(separator: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
 /// The first newline from `from` on, or the offset below which there is none.
 #[inline]
 pub fn scan_line(received: &Received, from: usize) -> Result<Found, usize> {
-    received.find(&[b"\n"], from).ok_or(received.len_bytes())
+    match received.find_byte(b'\n', from) {
+        Some(start) => Ok(Found { start, end: start + 1 }),
+        None => Err(received.len_bytes()),
+    }
 }
 
 /// The one of `separators` that ends first, or the offset below which none starts.

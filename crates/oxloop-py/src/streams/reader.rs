@@ -21,10 +21,11 @@ use pyo3::types::{PyBytes, PyFloat, PyInt};
 use super::need::{Need, scan, scan_line};
 use crate::coroutine::{Progress, Waiter};
 use crate::event_loop::EventLoop;
-use crate::ffi::call::{Exported, bytes_of};
+use crate::ffi::call::Exported;
 use crate::ffi::fastcall::Args;
 use crate::ffi::joined::joined;
 use crate::ffi::object::attached_only;
+use crate::ffi::shared::SharedBytes;
 use crate::ffi::{Ref, Slot};
 use crate::future::none;
 use crate::stdlib;
@@ -32,16 +33,7 @@ use crate::stdlib;
 /// `asyncio.streams._DEFAULT_LIMIT`
 pub(super) const DEFAULT_LIMIT_BYTES: usize = 64 * 1024;
 
-/// An exact `bytes` object.
-pub struct Piece(Ref);
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        bytes_of(&self.0)
-    }
-}
-
-pub type Received = ReadBuffer<Piece>;
+pub type Received = ReadBuffer<SharedBytes>;
 
 /// The reading end of a stream.
 #[pyclass(frozen, subclass, module = "oxloop._oxloop", name = "StreamReader")]
@@ -168,8 +160,8 @@ impl StreamReader {
         if self.eof.get() {
             return Err(PyAssertionError::new_err("feed_data after feed_eof"));
         }
-        if data.is_exact_instance_of::<PyBytes>() {
-            let piece = Piece(Ref::from_borrowed(data));
+        if let Ok(data) = data.cast_exact::<PyBytes>() {
+            let piece = SharedBytes::new(data);
             if piece.as_ref().is_empty() {
                 return Ok(());
             }
@@ -340,7 +332,7 @@ impl StreamReader {
         // `bytes` is no object of the collector, and dropping one runs nothing: the borrow may stay.
         let mut received = self.received.borrow_mut();
         if let Some(piece) = received.take_piece(count) {
-            return Ok(piece.0);
+            return Ok(piece.into_object());
         }
         let taken = match received.front(count) {
             Some(bytes) => Ref::new(PyBytes::new(py, bytes)),

@@ -1,0 +1,42 @@
+"""Reading what has been received by the streams that the loop brings with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from micro.scenario import scenario
+from namespace import namespace
+
+LINE = b"x" * 99 + b"\n"
+LINES_PER_READ = 1000
+
+
+@scenario(batch=LINES_PER_READ)
+async def namespace_readline(loop: asyncio.AbstractEventLoop, count: int) -> None:
+    """A line of 100 bytes by `readline`, of 1,000 that came together."""
+    reader = namespace(loop).StreamReader()
+    for _ in range(count // LINES_PER_READ):
+        # A new object each time, as a transport makes one.
+        reader.feed_data(b"".join([LINE] * LINES_PER_READ))
+        for _ in range(LINES_PER_READ):
+            if len(await reader.readline()) != len(LINE):
+                raise AssertionError("not a line")
+
+
+@scenario()
+async def namespace_readexactly(loop: asyncio.AbstractEventLoop, count: int) -> None:
+    """A message of 64 KiB by `readexactly`, that comes in 64 segments while the task waits."""
+    reader = namespace(loop).StreamReader(2**20)
+    segment = bytes(1024)
+
+    async def feed() -> None:
+        for _ in range(count):
+            for _ in range(64):
+                reader.feed_data(segment)
+                await asyncio.sleep(0)
+
+    feeding = loop.create_task(feed())
+    for _ in range(count):
+        if len(await reader.readexactly(64 * 1024)) != 64 * 1024:
+            raise AssertionError("not the message")
+    await feeding
