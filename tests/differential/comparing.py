@@ -1,0 +1,154 @@
+"""Compares the two traces of a program, and makes a program that differs as small as it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import difflib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import oxloop
+
+from differential.programs import Node, Program, Writer, render
+from differential.tracing import trace
+from differential.virtual_loops import AsyncioLoop, OxloopLoop
+
+
+class InOrder(dict[Any, None]):
+    """A set that is iterated in the order in which it was filled."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self.keys()))
+
+
+class TaskGroup(asyncio.TaskGroup):
+    """asyncio's, that cancels its tasks in the order in which they were made, not by address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks = InOrder()  # type: ignore[assignment]
+
+
+STANDARD = SimpleNamespace(**{**vars(asyncio), "TaskGroup": TaskGroup})
+
+OURS: Any = oxloop
+if oxloop.TaskGroup is asyncio.TaskGroup:
+    OURS = SimpleNamespace(**{**vars(oxloop), "TaskGroup": TaskGroup})
+
+# Namespace and loop; the first is what is right.
+SIDES = {
+    "asyncio": (STANDARD, AsyncioLoop),
+    "oxloop": (OURS, OxloopLoop),
+    "asyncio's names on oxloop's loop": (STANDARD, OxloopLoop),
+    "oxloop's names on asyncio's loop": (OURS, AsyncioLoop),
+}
+SHRINKING_ATTEMPTS_MAX = 3000
+
+# How often a program is run before its traces are taken to differ.
+ATTEMPTS = 6
+
+
+def difference(program: Program, side: str) -> list[str]:
+    """The lines of a diff between asyncio's trace and that of `side`; empty when they agree.
+
+    asyncio keeps tasks and futures in sets here and there, whose order is that of addresses. So a
+    program whose traces differ is run again, and it counts only if no trace of one side is among
+    those of the other.
+    """
+    code = compile(render(program), "program", "exec")
+    traces: list[list[list[str]]] = [[], []]
+    for attempt in range(ATTEMPTS):
+        for tried, name in zip(traces, ("asyncio", side)):
+            # Other objects at other addresses.
+            spread = [bytearray(64 * number) for number in range(attempt * 50)]
+            aio, new_loop = SIDES[name]
+            tried.append(trace(code, aio, new_loop, eager=program.eager, tick_s=program.tick_s))
+            spread.clear()
+        if any(one in traces[1] for one in traces[0]):
+            return []
+    return list(difflib.unified_diff(traces[0][0], traces[1][0], "asyncio", side, lineterm="", n=6))
+
+
+def blocks_of(program: Program) -> Iterator[list[Node]]:
+    """Every block of a program, outermost first."""
+
+    def within(block: list[Node]) -> Iterator[list[Node]]:
+        yield block
+        for node in block:
+            for inner in node.blocks:
+                yield from within(inner)
+
+    for task in program.tasks:
+        yield from within(task)
+
+
+def smaller(program: Program) -> Iterator[Program]:
+    """Programs with one thing less, the largest cuts first."""
+    for index in range(len(program.tasks)):
+        if len(program.tasks) > 1:
+            cut = copy.deepcopy(program)
+            del cut.tasks[index]
+            yield cut
+    for place, block in enumerate(list(blocks_of(program))):
+        for index, node in enumerate(block):
+            cut = copy.deepcopy(program)
+            del list(blocks_of(cut))[place][index]
+            yield cut
+            for inner in range(len(node.blocks)):
+                cut = copy.deepcopy(program)
+                target = list(blocks_of(cut))[place]
+                target[index : index + 1] = target[index].blocks[inner]
+                yield cut
+    if program.eager:
+        cut = copy.deepcopy(program)
+        cut.eager = False
+        yield cut
+
+
+def shrink(program: Program, side: str) -> Program:
+    """The smallest program found that still differs."""
+    attempts = 0
+    found = True
+    while found:
+        found = False
+        for candidate in smaller(program):
+            attempts += 1
+            if attempts > SHRINKING_ATTEMPTS_MAX:
+                return program
+            if difference(candidate, side):
+                program, found = candidate, True
+                break
+    return program
+
+
+def side_of(seed: int) -> str:
+    """Half of the programs run all in oxloop, a quarter each in a mixture."""
+    return list(SIDES)[(1, 1, 2, 3)[seed % 4]]
+
+
+def check(seed: int) -> str | None:
+    """What is different in the program of `seed`: a report with a script, or None."""
+    program = Writer(seed).program()
+    side = side_of(seed)
+    if not difference(program, side):
+        return None
+    program = shrink(program, side)
+    # A trace may differ because of what shrinking left out; it is looked at once more.
+    lines = difference(program, side) or ["the difference is gone when it is looked at again"]
+    return "\n".join(
+        [
+            f"# seed {seed}: {side} differs from asyncio. Run it by",
+            f"#     python -m differential {seed}       (in the folder tests)",
+            f"# eager={program.eager} tick_s={program.tick_s}",
+            render(program),
+            *(f"# {line}" for line in lines),
+        ]
+    )
