@@ -1,8 +1,9 @@
 """Event loops by name, as the command lines of the benchmarks give them.
 
 A name is `asyncio`, `uvloop`, `oxloop`, or `module:factory` for any other loop. The factory is
-called without arguments and gives a new event loop. Everything measured runs in a process that
-has imported one loop only, so that no loop sees what another has patched.
+called without arguments and gives a new event loop. `oxloop-namespace` is oxloop's loop with its
+namespace too: scenarios then run as if they said `import oxloop as asyncio`. Everything measured
+runs in a process that has imported one loop only, so that no loop sees what another has patched.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import platform
 from collections.abc import Callable
+from types import ModuleType
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -20,6 +22,7 @@ _BUILT_IN = {
     "asyncio": "asyncio:SelectorEventLoop",
     "uvloop": "uvloop:new_event_loop",
     "oxloop": "oxloop:new_event_loop",
+    "oxloop-namespace": "oxloop:new_event_loop",
 }
 
 
@@ -39,6 +42,11 @@ def factory_of(name: str) -> LoopFactory:
     module, attribute = _parts(name)
     factory: LoopFactory = getattr(importlib.import_module(module), attribute)
     return factory
+
+
+def namespace_of(name: str) -> ModuleType:
+    """The module that stands for `asyncio` in the scenarios run on the loop `name`."""
+    return importlib.import_module("oxloop") if name == "oxloop-namespace" else asyncio
 
 
 def is_installed(name: str) -> bool:

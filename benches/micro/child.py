@@ -24,7 +24,7 @@ from statistics import median
 # names must not hide others.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from loops import LoopFactory, factory_of  # noqa: E402
+from loops import LoopFactory, factory_of, namespace_of  # noqa: E402
 from micro.scenario import Scenario, scenarios  # noqa: E402
 
 
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5)
     args = parser.parse_args()
     scenario = scenarios()[args.scenario]
+    scenario.run.__globals__["asyncio"] = namespace_of(args.loop)
     print(json.dumps(measure(scenario, factory_of(args.loop), args.sample, args.samples)))
 
 

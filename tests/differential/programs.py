@@ -195,7 +195,7 @@ FORMS = {
         1,
         ["async with aio.timeout({d}) as scope:", "{0}", "log('expired', scope.expired())"],
     ),
-    "timeout_now": (1, ["async with aio.timeout({c} % 3 - 1):", "{0}"]),
+    "timeout_now": (1, ["async with aio.timeout({c} % 2 - 1):", "{0}"]),
     "timeout_moved": (
         1,
         [
@@ -313,7 +313,7 @@ async def program(aio, loop, log, tasks, variable):
     def cancel(number, *message):
         return other(number).cancel(*message)
 
-    def delay(seconds, calls=itertools.count()):
+    def delay(seconds, calls=itertools.count(1)):
         return seconds + next(calls) * 2.0**-26
 
     def some(number):
