@@ -15,7 +15,7 @@ VENV = .venv-$(VERSION)
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all sim torture mutants loom check format bench clean need-python test-venv
+.PHONY: help demo test test-all sim torture mutants loom asan check format bench clean need-python test-venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ mutants: ## every planted bug of the core must be found
 
 loom: ## models of the injector, over every interleaving of three preemptions
 	@sh scripts/loom.sh
+
+asan: need-python ## hostile objects against an extension under AddressSanitizer
+	@rm -rf results/asan
+	@status=0; \
+	PYTHON='$(PYTHON)' sh scripts/test_asan.sh results/asan || status=1; \
+	'$(PYTHON)' scripts/sum_results.py results/asan || status=1; \
+	exit $$status
 
 check: test-venv ## formatting, lints, layer rules, types, and whether the stub is true
 	@sh scripts/make_venv.sh '$(PYTHON)' '$(VENV)' requirements/check.txt

@@ -101,6 +101,23 @@ impl CurrentTask {
         Ok(())
     }
 
+    /// Runs a step that did not come from the ready queue; what was current before is again after.
+    ///
+    /// Nothing would withdraw the task otherwise: the loop may not run, and never run again.
+    pub fn within<R>(
+        &self,
+        home: &Bound<'_, PyAny>,
+        step: impl FnOnce() -> PyResult<R>,
+    ) -> PyResult<R> {
+        let before = self.published.get();
+        let stepped = step();
+        let restored = match before {
+            Some(before) => self.publish(home, before.bind(home.py())),
+            None => self.withdraw(home),
+        };
+        stepped.and_then(|value| restored.map(|()| value))
+    }
+
     /// Runs an eager first step: `task` is current within, what was current before is again after.
     pub fn nested<R>(
         &self,

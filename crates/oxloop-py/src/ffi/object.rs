@@ -141,6 +141,14 @@ impl Slot {
 
     #[inline]
     pub fn set(&self, value: Ref) {
+        #[cfg(oxloop_planted_use_after_free)]
+        // SAFETY: none. The old value is dropped while the cell still shows it, against law 1: what
+        // its destructor takes out of the cell is freed twice. Only there for scripts/test_asan.sh.
+        unsafe {
+            drop(std::ptr::read(self.0.get()));
+            std::ptr::write(self.0.get(), Some(value));
+        }
+        #[cfg(not(oxloop_planted_use_after_free))]
         drop(self.replace(Some(value)));
     }
 
@@ -152,6 +160,13 @@ impl Slot {
     /// Empties the cell; what it held is dropped after.
     #[inline]
     pub fn clear(&self) {
+        #[cfg(oxloop_planted_use_after_free)]
+        // SAFETY: none, as in `set`.
+        unsafe {
+            drop(std::ptr::read(self.0.get()));
+            std::ptr::write(self.0.get(), None);
+        }
+        #[cfg(not(oxloop_planted_use_after_free))]
         drop(self.take());
     }
 

@@ -10,7 +10,8 @@
 //! Layout: PyO3 stores the Rust value at a fixed offset; it is measured on the first instance that
 //! PyO3 itself makes, never assumed.
 //! What can still go wrong: a class that is pooled must be frozen, without `unsendable`, and its
-//! pool must be used under the GIL only; a free-threaded build must leave the pools out.
+//! pool must be used under the GIL only; a free-threaded build must leave the pools out. A pool also
+//! hides the use of a dead object from a sanitizer: `--cfg oxloop_no_pools` turns them off.
 
 use std::cell::UnsafeCell;
 
@@ -36,7 +37,7 @@ unsafe impl Sync for Pool {}
 
 /// Dead objects kept per class while loops are open: up to 3 MiB. A busy server has ten thousand
 /// timeouts in flight, and making these anew costs twice what reviving them does.
-const POOLED_OBJECTS_MAX: usize = 16_384;
+const POOLED_OBJECTS_MAX: usize = if cfg!(oxloop_no_pools) { 0 } else { 16_384 };
 
 /// Dead objects kept per class when a loop has closed.
 const POOLED_OBJECTS_AFTER_CLOSE: usize = 256;

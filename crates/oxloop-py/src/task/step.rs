@@ -48,7 +48,12 @@ impl Task {
         error: Option<Ref>,
         entry: Entry<'_>,
     ) -> PyResult<()> {
-        Self::step(slf, error, entry).and_then(|next| slf.get().follow(slf, next))
+        let step = || Self::step(slf, error, entry);
+        let next = match entry {
+            Entry::InContext => Self::current_within(slf, step)?,
+            Entry::Plain { .. } | Entry::Eager => step()?,
+        };
+        slf.get().follow(slf, next)
     }
 
     /// A wakeup of a task by a callback.
@@ -56,7 +61,23 @@ impl Task {
         slf: &Bound<'_, Self>,
         future: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        Self::wake(slf, future, Entry::InContext).and_then(|next| slf.get().follow(slf, next))
+        let next = Self::current_within(slf, || Self::wake(slf, future, Entry::InContext))?;
+        slf.get().follow(slf, next)
+    }
+
+    /// A step within somebody else's call; on a loop of ours the current task is restored after.
+    fn current_within(
+        slf: &Bound<'_, Self>,
+        step: impl FnOnce() -> PyResult<Next>,
+    ) -> PyResult<Next> {
+        let py = slf.py();
+        match slf.as_super().get().native_home() {
+            None => step(),
+            Some(home) => {
+                let native = home.bind_as::<EventLoop>(py).get();
+                native.current().within(home.bind(py), step)
+            }
+        }
     }
 
     fn follow(&self, slf: &Bound<'_, Self>, next: Next) -> PyResult<()> {

@@ -252,9 +252,11 @@ impl PipeEnd {
 
     /// Lets go of everything: driver, pipe, protocol, loop.
     pub(super) fn release(&self, py: Python<'_>) -> PyResult<()> {
-        let home = self.home(py)?;
         self.loss_scheduled.set(true);
-        self.unhook(&home);
+        // No loop: it was let go before, and somebody gave the transport a pipe again.
+        if self.home.is_some() {
+            self.unhook(&self.home(py)?);
+        }
         let duplicate = self.duplicate.borrow_mut().take();
         drop(duplicate);
         let closed = match self.pipe.take() {
@@ -382,10 +384,11 @@ impl PipeEnd {
         Ok(())
     }
 
-    /// Breaks cycles; pipe and loop stay, for the finalizer.
+    /// Breaks cycles. The loop stays; the pipe has been let go by the finalizer, which runs before,
+    /// unless it was given to a transport that had been finalized already.
     pub(super) fn clear(&self) {
         drop((self.protocol.take(), self.context.take(), self.waiter.take()));
-        drop((self.extra.take(), self.lost_error.take()));
+        drop((self.extra.take(), self.lost_error.take(), self.pipe.take()));
     }
 }
 
