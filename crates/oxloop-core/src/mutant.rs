@@ -67,6 +67,8 @@ mutants! {
     AcceptErrorGoesOn,
     /// `cancel` leaves the op of the read side.
     CancelKeepsOp,
+    /// `cancel` of a watch leaves the descriptor, which is somebody else's, in epoll for a while.
+    PollCancelIsLate,
     /// `cancel` of the write side loses the bytes.
     CancelLosesBytes,
     /// Interest that nobody has any more stays.

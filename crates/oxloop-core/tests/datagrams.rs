@@ -1,27 +1,36 @@
-//! Datagrams through a driver: one per completion, whole, within bounds, with their sender.
+//! The driver's contract for datagrams, over every driver: one per completion, whole, within bounds,
+//! with their sender.
+
+mod machines;
 
 use std::io;
-use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use oxloop_core::driver::kernel::Kernel;
 use oxloop_core::limits::{DATAGRAMS_PER_WAKE_MAX, READ_BYTES_PER_WAKE_MAX};
-use oxloop_core::{
-    AddressParts, Driver, EpollDriver, Op, Outcome, Side, Slab, SockAddr, Submitted, Token,
-};
+use oxloop_core::{Driver, Op, Outcome, Side, Slab, SockAddr, Submitted, Token};
 
-struct World {
-    driver: EpollDriver<Vec<u8>>,
+use machines::{Linux, Machine, Simulated};
+
+struct World<M: Machine> {
+    machine: M,
+    driver: M::Driver,
     tokens: Slab<()>,
 }
 
 /// A datagram, or the error in its place.
 type Received = io::Result<(Vec<u8>, SockAddr)>;
 
-impl World {
-    fn new() -> Self {
-        World { driver: EpollDriver::new().unwrap(), tokens: Slab::new() }
+impl<M: Machine> World<M> {
+    fn new(machine: M) -> Self {
+        World { driver: machine.driver(), machine, tokens: Slab::new() }
+    }
+
+    /// Sends until the kernel takes no more, at most `count`; how many it took.
+    fn fill(&self, peer: &impl AsRawFd, size: usize, count: usize) -> usize {
+        let (kernel, datagram) = (self.machine.kernel(), vec![b'x'; size]);
+        (0..count).take_while(|_| kernel.send(peer.as_raw_fd(), &datagram).is_ok()).count()
     }
 
     fn receive(&mut self, socket: &impl AsRawFd) -> Token {
@@ -38,7 +47,7 @@ impl World {
     fn wait(&mut self, timeout: Option<Duration>) {
         assert!(!self.driver.has_completions());
         let mut wait = self.driver.begin_wait();
-        EpollDriver::<Vec<u8>>::block(&mut wait, timeout).unwrap();
+        M::Driver::block(&mut wait, timeout).unwrap();
         self.driver.end_wait(wait);
     }
 
@@ -56,34 +65,17 @@ impl World {
     }
 }
 
-fn udp() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket
-}
-
-fn unix_pair() -> (UnixDatagram, UnixDatagram) {
-    let (ours, peer) = UnixDatagram::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    peer.set_nonblocking(true).unwrap();
-    (ours, peer)
-}
-
-/// Sends until the kernel takes no more, at most `count`; how many it took.
-fn fill(peer: &UnixDatagram, size: usize, count: usize) -> usize {
-    let datagram = vec![b'x'; size];
-    (0..count).take_while(|_| peer.send(&datagram).is_ok()).count()
-}
-
-#[test]
-fn each_datagram_is_one_completion_even_an_empty_one() {
-    let (ours, peer) = (udp(), udp());
-    let mut world = World::new();
+fn each_datagram_is_one_completion_even_an_empty_one<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let ((ours, address), (peer, sender)) =
+        (world.machine.datagram(None), world.machine.datagram(None));
     world.receive(&ours);
+    let to = SockAddr::from(address);
     for payload in [&b"one"[..], b"", b"three"] {
-        peer.send_to(payload, ours.local_addr().unwrap()).unwrap();
+        let sent = world.machine.kernel().send_to(peer.as_raw_fd(), payload, &to).unwrap();
+        assert_eq!(sent, payload.len());
     }
-    let sender = SockAddr::from(peer.local_addr().unwrap());
+    let sender = SockAddr::from(sender);
     let mut received = Vec::new();
     while received.len() < 3 {
         received.extend(world.turn(None).into_iter().map(Result::unwrap));
@@ -93,15 +85,13 @@ fn each_datagram_is_one_completion_even_an_empty_one() {
     assert!(world.turn(Some(Duration::ZERO)).is_empty());
 }
 
-#[test]
-fn a_cancel_between_two_datagrams_leaves_the_second_in_the_kernel() {
-    let (ours, peer) = unix_pair();
-    let mut world = World::new();
+fn a_cancel_between_two_datagrams_leaves_the_second_in_the_kernel<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.machine.datagram_pair();
     let token = world.receive(&ours);
-    assert_eq!(fill(&peer, 1, 2), 2);
+    assert_eq!(world.fill(&peer, 1, 2), 2);
     world.wait(None);
-    let (payload, sender) = world.next().unwrap().unwrap();
-    assert_eq!((payload, sender.parts()), (b"x".to_vec(), AddressParts::Unnamed));
+    assert_eq!(world.next().unwrap().unwrap().0, b"x");
     world.driver.cancel(token, Side::Read);
     assert!(world.next().is_none());
     assert!(world.turn(Some(Duration::ZERO)).is_empty(), "no spin, nothing late");
@@ -109,61 +99,53 @@ fn a_cancel_between_two_datagrams_leaves_the_second_in_the_kernel() {
     assert_eq!(world.turn(None).len(), 1);
 }
 
-#[test]
-fn a_wake_gives_a_bounded_number_and_a_bounded_size() {
-    let (ours, peer) = unix_pair();
-    let mut world = World::new();
+fn a_wake_gives_a_bounded_number<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.machine.datagram_pair();
     world.receive(&ours);
-    let mut sent = 0;
-    let mut received = 0;
-    // The kernel queues fewer than a wake may give: refill between the completions.
-    world_turns(&mut world, || {
-        let more = fill(&peer, 1, 2);
-        sent += more;
-        sent <= 4 * DATAGRAMS_PER_WAKE_MAX
-    })
-    .into_iter()
-    .for_each(|count| {
-        assert!(count <= DATAGRAMS_PER_WAKE_MAX);
-        received += count;
-    });
-    assert!(received >= DATAGRAMS_PER_WAKE_MAX);
-
-    let (ours, peer) = unix_pair();
-    let mut world = World::new();
-    world.receive(&ours);
-    let size = 64 * 1024;
-    let mut sent = 0;
-    let counts = world_turns(&mut world, || {
-        sent += fill(&peer, size, 1);
-        sent <= 32
-    });
-    let most = counts.into_iter().max().unwrap();
-    assert_eq!(most, READ_BYTES_PER_WAKE_MAX / size);
+    let counts = turns(&mut world, &peer, 1, 2, 4 * DATAGRAMS_PER_WAKE_MAX);
+    assert!(counts.iter().all(|count| *count <= DATAGRAMS_PER_WAKE_MAX));
+    assert!(counts.iter().sum::<usize>() >= DATAGRAMS_PER_WAKE_MAX);
 }
 
-/// Runs waits while `refill`, called before each completion, says so; the completions of each.
-fn world_turns(world: &mut World, mut refill: impl FnMut() -> bool) -> Vec<usize> {
+fn a_wake_gives_a_bounded_size<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.machine.datagram_pair();
+    world.receive(&ours);
+    let size = 32 * 1024;
+    let counts = turns(&mut world, &peer, size, 1, 64);
+    assert_eq!(counts.into_iter().max().unwrap(), READ_BYTES_PER_WAKE_MAX / size);
+}
+
+/// Runs waits; the number of completions of each. Kernels queue fewer datagrams than a wake may give,
+/// so `step` are sent before each completion, until `most` were.
+fn turns<M: Machine>(
+    world: &mut World<M>,
+    peer: &impl AsRawFd,
+    size: usize,
+    step: usize,
+    most: usize,
+) -> Vec<usize> {
     let mut counts = Vec::new();
-    while refill() {
+    let mut sent = world.fill(peer, size, step);
+    while sent <= most {
         world.wait(None);
         let mut count = 0;
         while let Some(datagram) = world.next() {
             datagram.unwrap();
             count += 1;
-            refill();
+            sent += world.fill(peer, size, step);
         }
         counts.push(count);
+        sent += world.fill(peer, size, step);
     }
     counts
 }
 
-#[test]
-fn an_error_is_told_once_and_the_socket_goes_on() {
-    let (ours, gone) = (udp(), udp());
-    let address = gone.local_addr().unwrap();
-    ours.connect(address).unwrap();
-    let mut world = World::new();
+fn an_error_is_told_once_and_the_socket_goes_on<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (gone, address) = world.machine.datagram(None);
+    let (ours, _) = world.machine.datagram(Some(address));
     let token = world.receive(&ours);
     drop(gone);
     assert_eq!(world.driver.try_send(token, b"x").unwrap(), 1);
@@ -173,18 +155,45 @@ fn an_error_is_told_once_and_the_socket_goes_on() {
     assert!(world.turn(Some(Duration::ZERO)).is_empty());
 }
 
-#[test]
-fn datagrams_are_sent_to_an_address() {
-    let (ours, peer) = (udp(), udp());
-    peer.set_nonblocking(false).unwrap();
-    let mut world = World::new();
-    let token = world.receive(&ours);
-    let to = SockAddr::from(peer.local_addr().unwrap());
-    assert_eq!(world.driver.try_send_to(token, b"hello", &to).unwrap(), 5);
-    let mut buf = [0; 8];
-    let (count, sender) = peer.recv_from(&mut buf).unwrap();
-    assert_eq!((&buf[..count], sender), (&b"hello"[..], ours.local_addr().unwrap()));
-    world.driver.release(token);
-    let error = world.driver.try_send_to(token, b"late", &to).unwrap_err();
+fn datagrams_are_sent_to_an_address<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let ((ours, own), (peer, address)) =
+        (world.machine.datagram(None), world.machine.datagram(None));
+    let sending = world.receive(&ours);
+    world.receive(&peer);
+    let to = SockAddr::from(address);
+    assert_eq!(world.driver.try_send_to(sending, b"hello", &to).unwrap(), 5);
+    let received = world.turn(None).pop().unwrap().unwrap();
+    assert_eq!(received, (b"hello".to_vec(), SockAddr::from(own)));
+    world.driver.release(sending);
+    let error = world.driver.try_send_to(sending, b"late", &to).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+macro_rules! contract {
+    ($($driver:ident: $machine:expr;)*) => {
+        $(mod $driver {
+            use super::*;
+            contract! { @tests $machine;
+                each_datagram_is_one_completion_even_an_empty_one
+                a_cancel_between_two_datagrams_leaves_the_second_in_the_kernel
+                a_wake_gives_a_bounded_number
+                a_wake_gives_a_bounded_size
+                an_error_is_told_once_and_the_socket_goes_on
+                datagrams_are_sent_to_an_address
+            }
+        })*
+    };
+    (@tests $machine:expr; $($behaviour:ident)*) => {
+        $(#[test]
+        fn $behaviour() {
+            super::$behaviour($machine);
+        })*
+    };
+}
+
+contract! {
+    epoll: Linux;
+    sim: Simulated::epoll(1);
+    ring: Simulated::ring(1);
 }

@@ -9,6 +9,7 @@
 //! | `app.rs` | what there is, and jobs, timers and completions by kind |
 //! | `host.rs` | the core's side: order of jobs and timers, sleeping, other threads |
 //! | `transport.rs` | one end of a connection |
+//! | `watch.rs` | descriptors that somebody else owns |
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +28,7 @@ use crate::host::{Host, Job, Timer};
 use crate::payload::{self, Origin};
 use crate::program::Program;
 use crate::transport::Transport;
+use crate::watch::Watched;
 
 /// What holds bytes to be sent.
 pub type Chunk = Vec<u8>;
@@ -62,6 +64,8 @@ pub enum Source {
     Transport(usize),
     /// The receiving datagram socket.
     Datagrams,
+    /// A descriptor that is watched, by number.
+    Watched(usize),
 }
 
 /// What a job does.
@@ -85,6 +89,12 @@ pub enum Work {
     Injected(usize),
     /// A datagram is sent.
     SendDatagram(usize),
+    /// A descriptor is watched again.
+    Watch(usize, OpSide),
+    /// The other end of a watched descriptor writes.
+    PeerWrites(usize),
+    /// The loop runs an iteration from within this one.
+    Nest,
     /// Nothing; timers that are there to be counted and cancelled.
     Probe,
     /// The faults end.
@@ -141,6 +151,7 @@ pub struct App<D: SimulatedDriver> {
     connecting: RefCell<HashMap<usize, Connecting>>,
     by_address: RefCell<HashMap<SocketAddr, usize>>,
     datagrams: RefCell<Option<Datagrams>>,
+    pub watched: RefCell<Vec<Watched>>,
     /// Ends, timers, items and so on that are not finished; at 0 the run is over.
     pub pending: Cell<usize>,
     pub next_stamp: Cell<u64>,
@@ -175,6 +186,7 @@ impl<D: SimulatedDriver> App<D> {
             connecting: RefCell::default(),
             by_address: RefCell::default(),
             datagrams: RefCell::default(),
+            watched: RefCell::default(),
             pending: Cell::new(0),
             next_stamp: Cell::new(1),
             last_stamp: Cell::new(0),
@@ -206,6 +218,9 @@ impl<D: SimulatedDriver> App<D> {
         }
         if self.program.datagrams > 0 {
             self.open_datagrams()?;
+        }
+        for number in 0..self.program.watched {
+            self.open_watched(number)?;
         }
         self.add_timer_in(self.program.faulty_ns, Work::Calm);
         for (number, plan) in self.program.plans.iter().enumerate() {
@@ -303,11 +318,19 @@ impl<D: SimulatedDriver> App<D> {
             Work::AcceptAgain(number) => self.accept(number),
             Work::Injected(number) => self.injected_ran(number),
             Work::SendDatagram(number) => self.send_datagram(number),
+            Work::Watch(number, side) => self.watch(number, side),
+            Work::PeerWrites(number) => self.peer_writes(number),
             Work::Probe => {
                 if self.chance(5_000) {
                     self.cancel_a_timer();
                 }
+                if self.chance(1_000) {
+                    self.began();
+                    self.push(Work::Nest);
+                }
             }
+            // The host has done it.
+            Work::Nest => self.ended(),
             Work::Calm => self.kernel.calm(),
         }
     }
@@ -320,6 +343,7 @@ impl<D: SimulatedDriver> App<D> {
             (Source::Listener(_), Outcome::Accepted(Ok((fd, peer)))) => self.welcome(fd, &peer),
             (Source::Listener(number), Outcome::Accepted(Err(error))) => self.rest(number, &error),
             (Source::Connecting(number), Outcome::Writable) => self.connected(number),
+            (Source::Watched(number), outcome) => self.watched_ready(number, &outcome),
             (Source::Datagrams, Outcome::ReceivedFrom(result)) => self.datagram_arrived(result),
             // A completion that comes for a source of another kind is dropped, as the extension does.
             _ => {}
@@ -485,6 +509,7 @@ impl<D: SimulatedDriver> App<D> {
                 self.violation("a source was gone before it was removed");
             }
         }
+        self.drop_watched();
         let listeners = self.listeners.take();
         listeners.into_iter().for_each(|listener| drop(listener.fd));
         datagrams.into_iter().for_each(|datagrams| drop((datagrams.sender, datagrams.receiver)));

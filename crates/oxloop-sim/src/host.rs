@@ -15,7 +15,7 @@ use oxloop_core::{Completion, Deadline};
 use crate::app::{App, Chunk, SimulatedDriver, Source, Work};
 
 /// An item of another thread must run within this time, for nothing takes longer than calls.
-const INJECTED_LATE_NS: i64 = 50_000_000;
+const INJECTED_LATE_NS: i64 = 5_000_000;
 
 /// The loop may ask for so much more than the time to the next timer, because calls take time.
 const OVERSLEEP_NS: i64 = 1_000_000;
@@ -46,10 +46,10 @@ impl<D: SimulatedDriver> Host<D> {
         Host { app }
     }
 
-    /// Another thread may give an item to the loop here.
-    fn interlope(&self) {
+    /// Another thread may give an item to the loop here, so many times in ten thousand.
+    fn interlope(&self, times: u16) {
         let app = &self.app;
-        if app.interlopes.get() > 0 && app.chance(500) {
+        if app.interlopes.get() > 0 && app.chance(times) {
             app.interlopes.set(app.interlopes.get() - 1);
             app.began();
             app.pusher()();
@@ -130,6 +130,12 @@ impl<D: SimulatedDriver> oxloop_core::Host for Host<D> {
         if job.stamp <= last {
             self.app.violation(format!("job {} ran after job {last}", job.stamp));
         }
+        if job.work == Work::Nest {
+            // Finishes this iteration, or runs one more; the rest of this one finds nothing to do.
+            if let ControlFlow::Continue(Err(error)) = self.app.event_loop.run_once(self, false) {
+                self.app.violation(format!("a nested iteration failed: {error}"));
+            }
+        }
         self.app.work(job.work);
         self.go_on()
     }
@@ -167,27 +173,28 @@ impl<D: SimulatedDriver> oxloop_core::Host for Host<D> {
     }
 
     fn now(&self) -> Deadline {
-        self.interlope();
+        self.interlope(500);
         Deadline(self.app.kernel.now_ns())
     }
 
     fn ticks(&self) -> u64 {
-        self.interlope();
+        self.interlope(500);
         self.app.kernel.now_ns() as u64
     }
 
     fn block(&self, wait: &mut D::Wait, timeout: Option<Duration>) -> io::Result<()> {
         self.check_sleep(timeout);
-        self.interlope();
+        self.interlope(500);
         D::block(wait, timeout)
     }
 
     fn after_wait(&self, _interrupted: bool) -> ControlFlow<()> {
-        self.interlope();
+        self.interlope(500);
         ControlFlow::Continue(())
     }
 
     fn idle(&self) {
-        self.interlope();
+        // Right before the loop announces its sleep.
+        self.interlope(3_000);
     }
 }

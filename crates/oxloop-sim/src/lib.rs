@@ -3,7 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`program`] | what a run does, from its seed |
-//! | [`app`], [`host`], [`transport`] | the application that does it, and checks the core's promises |
+//! | [`app`], [`host`], [`transport`], [`watch`] | the application that does it, and checks the core's promises |
 //! | [`payload`] | bytes that say where they belong |
 //! | [`run`] | one run and its report |
 //! | [`shrink`] | makes a failing run smaller |
@@ -19,3 +19,4 @@ pub mod run;
 pub mod shrink;
 pub mod torture;
 pub mod transport;
+pub mod watch;

@@ -17,7 +17,7 @@ Searches oxloop-core for bugs.
     oxloop-sim run [--seeds N] [--first N] [--threads N] [--twice N] [--json FILE]
         runs N seeds from the first on, and the first `twice` again, for equal traces
     oxloop-sim replay --seed N [--off FAULT,...] [--connections N] [--bytes N]
-                      [--timers N] [--injected N] [--datagrams N]
+                      [--timers N] [--injected N] [--datagrams N] [--watched N]
         runs one seed, less what is taken away, and says what was wrong
 
     oxloop-sim hunt [--seeds N] [--first N]
@@ -102,6 +102,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--timers" => reduction.timers_max = number()? as usize,
             "--injected" => reduction.injected_max = number()? as usize,
             "--datagrams" => reduction.datagrams_max = number()? as usize,
+            "--watched" => reduction.watched_max = number()? as usize,
             "--off" => {
                 for name in value.split(',') {
                     let mut faults = Fault::ALL.iter();

@@ -95,6 +95,8 @@ pub struct Program {
     pub injected: usize,
     /// Datagrams.
     pub datagrams: usize,
+    /// Descriptors that are only watched.
+    pub watched: usize,
     /// Times in ten thousand that an iteration is broken off after a job, completion or timer.
     pub breaks: u16,
     /// Times in ten thousand that a write changes the limits, or a receive the reader.
@@ -118,6 +120,8 @@ pub struct Reduction {
     pub injected_max: usize,
     /// Datagrams at most.
     pub datagrams_max: usize,
+    /// Watched descriptors at most.
+    pub watched_max: usize,
 }
 
 impl Reduction {
@@ -130,6 +134,7 @@ impl Reduction {
             timers_max: usize::MAX,
             injected_max: usize::MAX,
             datagrams_max: usize::MAX,
+            watched_max: usize::MAX,
         }
     }
 }
@@ -147,6 +152,7 @@ impl fmt::Display for Reduction {
             ("timers", self.timers_max),
             ("injected", self.injected_max),
             ("datagrams", self.datagrams_max),
+            ("watched", self.watched_max),
         ];
         for (name, most) in counts {
             if most != usize::MAX {
@@ -228,6 +234,7 @@ impl Program {
             timers: random.magnitude(0, 60) as usize,
             injected: random.magnitude(0, 24) as usize,
             datagrams: if random.chance(2_500) { random.magnitude(1, 16) as usize } else { 0 },
+            watched: if random.chance(3_000) { random.size(1, 3) } else { 0 },
             breaks: if random.chance(2_000) { random.between(50, 2_000) as u16 } else { 0 },
             changes: if random.chance(3_000) { random.between(100, 3_000) as u16 } else { 0 },
             faulty_ns: random.magnitude(1_000_000, 4_000_000_000) as i64,
@@ -241,14 +248,16 @@ impl Program {
         program.timers = program.timers.min(reduction.timers_max);
         program.injected = program.injected.min(reduction.injected_max);
         program.datagrams = program.datagrams.min(reduction.datagrams_max);
+        program.watched = program.watched.min(reduction.watched_max);
         program
     }
 
-    /// Connections, bytes of one side, timers, items and datagrams: what a reduction may halve.
-    pub fn counts(&self) -> [usize; 5] {
+    /// Connections, bytes of one side, timers, items, datagrams and watched descriptors: what a
+    /// reduction may halve.
+    pub fn counts(&self) -> [usize; 6] {
         let sides = self.plans.iter().flat_map(|plan| &plan.sides);
         let bytes = sides.map(|side| side.send_bytes).max().unwrap_or(0);
-        [self.plans.len(), bytes, self.timers, self.injected, self.datagrams]
+        [self.plans.len(), bytes, self.timers, self.injected, self.datagrams, self.watched]
     }
 }
 

@@ -50,7 +50,8 @@ fn candidates(seed: u64, from: &Reduction) -> Vec<Reduction> {
                     1 => &mut candidate.bytes_max,
                     2 => &mut candidate.timers_max,
                     3 => &mut candidate.injected_max,
-                    _ => &mut candidate.datagrams_max,
+                    4 => &mut candidate.datagrams_max,
+                    _ => &mut candidate.watched_max,
                 } = most;
                 candidates.push(candidate);
             }

@@ -60,6 +60,7 @@ fn plain() -> Program {
         timers: 0,
         injected: 0,
         datagrams: 0,
+        watched: 0,
         breaks: 0,
         changes: 0,
         faulty_ns: 1_000_000_000,
@@ -185,6 +186,10 @@ scenarios! {
         program.datagrams = 8;
     };
     iterations_broken_off: |program| program.breaks = 3_000;
+    watched_descriptors: |program| {
+        program.plans.clear();
+        program.watched = 3;
+    };
     limits_and_readers_change: |program| {
         much(program);
         program.changes = 5_000;

@@ -401,9 +401,15 @@ impl<D: SimulatedDriver> App<D> {
                 self.read(place, event, &buf[..count]);
             }
             Outcome::Sent(left, result) => {
-                let sent = self.with(place, |transport, driver| {
-                    transport.stream.on_sent(driver, left, result)
+                let has_failed = result.is_err();
+                let (sent, before, after) = self.with(place, |transport, driver| {
+                    let before = transport.stream.buffered_bytes();
+                    let sent = transport.stream.on_sent(driver, left, result);
+                    (sent, before, transport.stream.buffered_bytes())
                 });
+                if has_failed && before != after {
+                    self.violation(format!("a failed send left {after} bytes of {before}"));
+                }
                 match sent {
                     Ok(sent) => self.sent(place, sent),
                     Err(error) => {

@@ -355,7 +355,11 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
         };
         match epoll {
             // The descriptor is somebody else's, who may close it as soon as this returns.
-            Some(epoll) if was_poll && registration.has_unwanted_interest() => {
+            Some(epoll)
+                if was_poll
+                    && registration.has_unwanted_interest()
+                    && !planted!(PollCancelIsLate) =>
+            {
                 let _ = registration.set_interest(&self.kernel, epoll);
             }
             _ => self.mark_stale(token),

@@ -33,7 +33,8 @@
 //! What the caller promises: one op per side; a token is registered once; `begin_wait`, `block`,
 //! `end_wait` in this order with nothing in between, and only when `has_completions` is false.
 //!
-//! `tests/driver_contract.rs` runs the same list of behaviours over every driver.
+//! `tests/driver_contract.rs` and `tests/datagrams.rs` run the same list of behaviours over every
+//! driver.
 
 pub mod descriptor;
 pub mod epoll;

@@ -1,9 +1,12 @@
 //! What the driver's contract runs on: a kernel, a driver on it, and what makes descriptors there.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+// Each of the test programs that share this uses a part of it.
+#![allow(dead_code)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use oxloop_core::driver::kernel::{self, Kernel};
@@ -36,6 +39,10 @@ pub trait Machine: Sized {
     /// dup2.
     fn duplicate_onto(&self, source: &Fd<Self>, target: &mut Fd<Self>);
     fn regular_file(&self) -> Fd<Self>;
+    /// An internet datagram socket, connected to a peer if one is given, and its address.
+    fn datagram(&self, peer: Option<SocketAddr>) -> (Fd<Self>, SocketAddr);
+    /// Two datagram sockets that are connected to one another and lose nothing that they take.
+    fn datagram_pair(&self) -> (Fd<Self>, Fd<Self>);
     /// What must be true of a descriptor that accept gave.
     fn check_accepted(&self, accepted: Descriptor);
     /// The clock by which waits are measured.
@@ -104,6 +111,21 @@ impl Machine for Linux {
 
     fn regular_file(&self) -> OwnedFd {
         std::fs::File::open("/proc/self/exe").unwrap().into()
+    }
+
+    fn datagram(&self, peer: Option<SocketAddr>) -> (OwnedFd, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        peer.into_iter().for_each(|peer| socket.connect(peer).unwrap());
+        let address = socket.local_addr().unwrap();
+        (socket.into(), address)
+    }
+
+    fn datagram_pair(&self) -> (OwnedFd, OwnedFd) {
+        let (left, right) = UnixDatagram::pair().unwrap();
+        left.set_nonblocking(true).unwrap();
+        right.set_nonblocking(true).unwrap();
+        (left.into(), right.into())
     }
 
     fn check_accepted(&self, accepted: Descriptor) {
@@ -187,6 +209,17 @@ impl<D: Driver<Vec<u8>>> Machine for Simulated<D> {
 
     fn regular_file(&self) -> SimFd {
         self.kernel.regular_file().unwrap()
+    }
+
+    fn datagram(&self, peer: Option<SocketAddr>) -> (SimFd, SocketAddr) {
+        let address = self.kernel.free_address(HOST);
+        (self.kernel.datagram(address, peer).unwrap(), address)
+    }
+
+    fn datagram_pair(&self) -> (SimFd, SimFd) {
+        let [left, right] = [(); 2].map(|()| self.kernel.free_address(HOST));
+        let socket = |own, peer| self.kernel.datagram(own, Some(peer)).unwrap();
+        (socket(left, right), socket(right, left))
     }
 
     fn check_accepted(&self, accepted: Descriptor) {

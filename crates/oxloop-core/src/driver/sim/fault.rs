@@ -48,7 +48,7 @@ faults! {
     /// A wait keeps events back until a later one.
     Late = "late", 4_000;
     /// A wait, or a completion, concerns a registration that is gone.
-    Stale = "stale", 2_000;
+    Stale = "stale", 6_000;
     /// A cancelled op had been done by the kernel already.
     LostCancel = "lost-cancel", 5_000;
     /// A connection is reset in mid-stream: both ends hear of it.
