@@ -12,8 +12,8 @@ use super::sim::SimFd;
 pub enum Descriptor {
     /// Of the kernel that the process runs on.
     Kernel(OwnedFd),
-    /// Of a simulated kernel.
-    Simulated(SimFd),
+    /// Of a simulated kernel. Boxed, so that the drop of a completion stays short.
+    Simulated(Box<SimFd>),
 }
 
 impl Descriptor {
@@ -21,7 +21,7 @@ impl Descriptor {
     pub fn into_kernel(self) -> Result<OwnedFd, SimFd> {
         match self {
             Descriptor::Kernel(fd) => Ok(fd),
-            Descriptor::Simulated(fd) => Err(fd),
+            Descriptor::Simulated(fd) => Err(*fd),
         }
     }
 }
@@ -43,6 +43,6 @@ impl From<OwnedFd> for Descriptor {
 
 impl From<SimFd> for Descriptor {
     fn from(fd: SimFd) -> Self {
-        Descriptor::Simulated(fd)
+        Descriptor::Simulated(Box::new(fd))
     }
 }

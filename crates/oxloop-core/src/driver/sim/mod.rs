@@ -155,6 +155,8 @@ impl AsRawFd for SimFd {
 }
 
 impl Drop for SimFd {
+    #[cold]
+    #[inline(never)]
     fn drop(&mut self) {
         self.kernel.lock().close(self.fd);
     }
