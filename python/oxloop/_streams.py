@@ -64,6 +64,21 @@ class StreamReaderProtocol(_oxloop.StreamReaderProtocol, streams.StreamReaderPro
 
     __slots__ = ()
 
+    def _replace_transport(self, transport: Any) -> None:
+        super()._replace_transport(transport)  # type: ignore[misc]
+        self._show_reader(transport)
+
+    def _replace_writer(self, writer: Any) -> None:
+        # The name in some releases of 3.11 and 3.12.
+        super()._replace_writer(writer)  # type: ignore[misc]
+        self._show_reader(writer.transport)
+
+    def _show_reader(self, transport: Any) -> None:
+        """After `start_tls` the reader pauses the new transport, on every version."""
+        reader: Any = self._stream_reader
+        if reader is not None:
+            reader._transport = transport
+
 
 class StreamWriter(_oxloop.StreamWriter, streams.StreamWriter):
     """The writing end of a stream: `write`, `writelines`, `drain`, `close`, `start_tls`.

@@ -143,6 +143,7 @@ async def test_start_tls(loop: Loop) -> None:
     assert await reader.readline() == b"go\n"
     await writer.start_tls(client_context)
     assert writer.transport is not plain
+    assert reader._transport is writer.transport
     await converse(reader, writer)
     assert sides[0].get_extra_info("sslcontext") is server_context
     await end(writer, server)
