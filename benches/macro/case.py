@@ -41,8 +41,6 @@ CASES = (
     Case("buffered/1K/10c", "buffered", 10),
     Case("streams/1K/10c", "streams", 10),
     Case("streams/100K/10c", "streams", 10, size=100 * 1024),
-    Case("namespace-streams/1K/10c", "namespace-streams", 10),
-    Case("namespace-streams/100K/10c", "namespace-streams", 10, size=100 * 1024),
     Case("sock/1K/10c", "sock", 10),
     Case("tls/1K/10c", "tls", 10, tls=True),
     Case("tls/100K/10c", "tls", 10, size=100 * 1024, tls=True),

@@ -7,8 +7,6 @@ import socket
 import ssl
 from pathlib import Path
 
-from namespace import namespace
-
 READ_BYTES_MAX = 256 * 1024
 CERTIFICATE = Path(__file__).resolve().parent.parent.parent / "tests/certificates/localhost.pem"
 
@@ -76,12 +74,6 @@ async def _echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 async def serve_streams(listener: socket.socket) -> None:
     """By `StreamReader.read`, `StreamWriter.write` and `drain`."""
     server = await asyncio.start_server(_echo_stream, sock=listener)
-    await server.serve_forever()
-
-
-async def serve_namespace_streams(listener: socket.socket) -> None:
-    """The same by the streams that the loop brings with it."""
-    server = await namespace().start_server(_echo_stream, sock=listener)
     await server.serve_forever()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 # Run as a script: make benches/ the place that modules are found in, and not this folder.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from loops import factory_of  # noqa: E402
+from loops import factory_of, namespace_of  # noqa: E402
 
 # Kind -> module:function that serves on a listening socket.
 KINDS = {
@@ -25,7 +25,6 @@ KINDS = {
     "tls": "macro.echo:serve_tls",
     "buffered": "macro.echo:serve_buffered",
     "streams": "macro.echo:serve_streams",
-    "namespace-streams": "macro.echo:serve_namespace_streams",
     "sock": "macro.echo:serve_sock",
     "http": "macro.http_protocol:serve",
     "aiohttp": "macro.aiohttp_server:serve",
@@ -67,8 +66,10 @@ def main() -> None:
     parser.add_argument("loop")
     parser.add_argument("kind", choices=KINDS)
     args = parser.parse_args()
-    module, _, function = KINDS[args.kind].partition(":")
-    serve: Serve = getattr(importlib.import_module(module), function)
+    name, _, function = KINDS[args.kind].partition(":")
+    module = importlib.import_module(name)
+    serve: Serve = getattr(module, function)
+    vars(module)["asyncio"] = namespace_of(args.loop)
 
     async def serve_on(listener: socket.socket) -> None:
         await serve(listener)

@@ -1,20 +1,19 @@
-"""Reading what has been received by the streams that the loop brings with it."""
+"""Reading from a stream what has been received."""
 
 from __future__ import annotations
 
 import asyncio
 
 from micro.scenario import scenario
-from namespace import namespace
 
 LINE = b"x" * 99 + b"\n"
 LINES_PER_READ = 1000
 
 
 @scenario(batch=LINES_PER_READ)
-async def namespace_readline(loop: asyncio.AbstractEventLoop, count: int) -> None:
+async def readline(loop: asyncio.AbstractEventLoop, count: int) -> None:
     """A line of 100 bytes by `readline`, of 1,000 that came together."""
-    reader = namespace(loop).StreamReader()
+    reader = asyncio.StreamReader()
     for _ in range(count // LINES_PER_READ):
         # A new object each time, as a transport makes one.
         reader.feed_data(b"".join([LINE] * LINES_PER_READ))
@@ -24,9 +23,9 @@ async def namespace_readline(loop: asyncio.AbstractEventLoop, count: int) -> Non
 
 
 @scenario()
-async def namespace_readexactly(loop: asyncio.AbstractEventLoop, count: int) -> None:
+async def readexactly(loop: asyncio.AbstractEventLoop, count: int) -> None:
     """A message of 64 KiB by `readexactly`, that comes in 64 segments while the task waits."""
-    reader = namespace(loop).StreamReader(2**20)
+    reader = asyncio.StreamReader(2**20)
     segment = bytes(1024)
 
     async def feed() -> None:
