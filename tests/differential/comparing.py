@@ -30,11 +30,31 @@ class InOrder(dict[Any, None]):
 
 
 class TaskGroup(asyncio.TaskGroup):
-    """asyncio's, that cancels its tasks in the order in which they were made, not by address."""
+    """asyncio's, that cancels its tasks in the order in which they were made, not by address.
+
+    As in 3.14, and in oxloop, it hears of an eager task that is done at once by a callback, and not
+    within `create_task`.
+    """
+
+    _creating = False
 
     def __init__(self) -> None:
         super().__init__()
         self._tasks = InOrder()  # type: ignore[assignment]
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        before, self._creating = self._creating, True
+        try:
+            return super().create_task(coro, **options)
+        finally:
+            self._creating = before
+
+    def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+        if self._creating:
+            self._tasks.add(task)
+            task.add_done_callback(self._on_task_done)
+        else:
+            super()._on_task_done(task)  # type: ignore[misc]
 
 
 STANDARD = SimpleNamespace(**{**vars(asyncio), "TaskGroup": TaskGroup})
@@ -72,9 +92,25 @@ def difference(program: Program, side: str) -> list[str]:
             aio, new_loop = SIDES[name]
             tried.append(trace(code, aio, new_loop, eager=program.eager, tick_s=program.tick_s))
             spread.clear()
+            tried[-1] = [line for line in tried[-1] if not explained(line, program, side)]
         if any(one in traces[1] for one in traces[0]):
             return []
     return list(difflib.unified_diff(traces[0][0], traces[1][0], "asyncio", side, lineterm="", n=6))
+
+
+def explained(line: str, program: Program, side: str) -> bool:
+    """Whether a line of a trace may differ.
+
+    On a loop that is not oxloop's, the outer future of a `shield` lets go of the inner one at once
+    when it is cancelled, and not an iteration later; an exception that comes in between is reported
+    instead of dropped.
+    """
+    shields = {"shield", "await_shielded"}
+    return (
+        side == "oxloop's names on asyncio's loop"
+        and line.startswith("handler: Task exception was never retrieved")
+        and any(node.kind in shields for block in blocks_of(program) for node in block)
+    )
 
 
 def blocks_of(program: Program) -> Iterator[list[Node]]:

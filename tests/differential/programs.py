@@ -158,16 +158,16 @@ TEXTS = {
         " return_exceptions={c} % 2 == 0))"
     ),
     "as_completed": (
-        "for first in aio.as_completed([{o}], timeout={d}): log('completed', await first)"
+        "for done in aio.as_completed([{o}], timeout={d}): log('completed', await done)"
     ),
     "as_completed_async": (
-        "async for first in aio.as_completed([{o}], timeout={d}):"
-        " log('completed', first is {o}, outcome(first))"
+        "async for done in aio.as_completed([{o}], timeout={d}):"
+        " log('completed', done is {o}, outcome(done))"
     ),
     "as_completed_sleeps": (
-        "for first in aio.as_completed([aio.sleep({d}, 1), aio.sleep({d} / 2, 2)],"
+        "for done in aio.as_completed([aio.sleep({d}, 1), aio.sleep({d} / 2, 2)],"
         " timeout=some({c})):"
-        " log('completed', await first)"
+        " log('completed', await done)"
     ),
     "set_future": "futures[{x}].set_result({n})",
     "fail_future": "futures[{x}].set_exception(ProgramError({n}))",

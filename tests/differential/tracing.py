@@ -118,6 +118,8 @@ def trace(
             _end(loop, tasks, main[0], lines)
             # What is dropped from here on is dropped in no particular order.
             whole = lines.copy()
+            # asyncio leaves a failed task in a cycle where oxloop does not.
+            gc.collect()
             if asyncio.all_tasks(loop):
                 # They are ended in no particular order, and what never ends is held by oxloop's
                 # loop: what is reported from here on says nothing.
