@@ -36,8 +36,18 @@ def test_default_handler_logs(plain_loop: Loop, caplog: pytest.LogCaptureFixture
     assert (record.name, record.levelno) == ("asyncio", logging.ERROR)
     assert record.getMessage().startswith("Exception in callback ")
     assert "failing" in record.getMessage()
+    # Log handlers group by the text before formatting.
+    assert (record.msg, record.args) == (record.getMessage(), ())
     assert record.exc_info is not None
     assert record.exc_info[0] is ValueError
+
+
+def test_a_percent_sign_in_a_report_is_one(
+    plain_loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain_loop.call_exception_handler({"message": "disk is 100% full, %s and %(all)s"})
+    (record,) = caplog.records
+    assert record.getMessage() == "disk is 100% full, %s and %(all)s"
 
 
 def test_the_handler_gets_loop_and_context(plain_loop: Loop) -> None:

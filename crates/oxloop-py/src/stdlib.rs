@@ -134,8 +134,8 @@ pub fn log<'py>(
     if let Some(exc_info) = exc_info {
         kwargs.set_item("exc_info", exc_info)?;
     }
-    // The text is complete: no % formatting may touch it.
-    logger(py)?.call_method(PyString::new(py, level), ("%s", text), Some(&kwargs))?;
+    // Without arguments logging does not format, so a % in the text is one.
+    logger(py)?.call_method(PyString::new(py, level), (text,), Some(&kwargs))?;
     Ok(())
 }
 

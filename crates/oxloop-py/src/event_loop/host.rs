@@ -105,9 +105,12 @@ impl RunningLoop {
         let outcome = body();
         let took_s = started.elapsed().as_secs_f64();
         if took_s >= contents.slow_callback_duration_s.get() {
-            let text = format!("Executing {} took {took_s:.3} seconds", name.describe(py));
-            // A report that fails must not hide the outcome.
-            if let Err(err) = stdlib::log(py, "warning", &text, None) {
+            // asyncio's template: log handlers group by it. A report that fails must not hide the
+            // outcome.
+            let arguments = ("Executing %s took %.3f seconds", name.describe(py), took_s);
+            let logged = stdlib::logger(py)
+                .and_then(|logger| logger.call_method1(intern!(py, "warning"), arguments));
+            if let Err(err) = logged {
                 err.write_unraisable(py, None);
             }
         }
