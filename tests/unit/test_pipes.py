@@ -192,6 +192,11 @@ async def test_callbacks_run_in_the_context_of_the_connecting(loop: Loop) -> Non
 async def test_writing(loop: Loop) -> None:
     transport, protocol, read_fd = await writing(loop)
     assert isinstance(transport, asyncio.WriteTransport)
+    # asyncio's own is a whole Transport whose reading half refuses.
+    assert isinstance(transport, asyncio.Transport)
+    for method in (transport.is_reading, transport.pause_reading, transport.resume_reading):
+        with pytest.raises(NotImplementedError):
+            method()
     assert transport.can_write_eof()
     transport.write(b"bytes ")
     transport.write(bytearray(b"bytearray "))

@@ -34,7 +34,6 @@ imported! {
     asyncio_datagram_transport = "asyncio.transports"."DatagramTransport";
     asyncio_transport = "asyncio.transports"."Transport";
     asyncio_read_transport = "asyncio.transports"."ReadTransport";
-    asyncio_write_transport = "asyncio.transports"."WriteTransport";
     buffered_protocol = "asyncio.protocols"."BufferedProtocol";
     is_coroutine = "asyncio.coroutines"."iscoroutine";
     is_future = "asyncio.futures"."isfuture";

@@ -10,7 +10,7 @@
 use std::cell::Cell;
 
 use oxloop_core::{Outcome, WriteQueue};
-use pyo3::exceptions::{PyBrokenPipeError, PyTypeError};
+use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
@@ -279,7 +279,23 @@ impl WritePipeTransport {
 
     #[getter(__class__)]
     fn asyncio_class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(stdlib::asyncio_write_transport(slf.py())?.clone())
+        Ok(stdlib::asyncio_transport(slf.py())?.clone())
+    }
+
+    /// A pipe that is written to cannot be read: NotImplementedError, as from asyncio's, which is
+    /// an `asyncio.Transport` too.
+    fn is_reading(&self) -> PyResult<bool> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// See `is_reading`.
+    fn pause_reading(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
+    }
+
+    /// See `is_reading`.
+    fn resume_reading(&self) -> PyResult<()> {
+        Err(PyNotImplementedError::new_err(()))
     }
 
     #[getter]
