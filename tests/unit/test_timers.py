@@ -80,6 +80,10 @@ async def test_handle(loop: Loop) -> None:
     assert before + 100 <= handle.when() <= loop.time() + 100
     at = loop.call_at(12345678.5, print)
     assert at.when() == 12345678.5
+    whole = loop.call_at(12345678, print)
+    assert whole.when() == 12345678 and type(whole.when()) is int
+    assert "when=12345678 " in repr(whole)
+    whole.cancel()
     assert not at.cancelled()
     at.cancel()
     handle.cancel()

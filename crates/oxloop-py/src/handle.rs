@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::CompareOp;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
@@ -119,7 +119,19 @@ pub struct Handle {
 #[derive(Clone, Copy)]
 struct Timing {
     when: f64,
+    /// The deadline was given as an int, and is shown as one.
+    whole: bool,
     key: Option<TimerKey>,
+}
+
+impl Timing {
+    fn shown(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        if self.whole {
+            PyInt::new(py, self.when as i64).into_any()
+        } else {
+            PyFloat::new(py, self.when).into_any()
+        }
+    }
 }
 
 attached_only!(Handle, TimerHandle);
@@ -292,7 +304,7 @@ impl Handle {
             parts.push("cancelled".into());
         }
         if let Some(timing) = self.timer.get() {
-            parts.push(format!("when={}", pyo3::types::PyFloat::new(py, timing.when).repr()?));
+            parts.push(format!("when={}", timing.shown(py).repr()?));
         }
         let source = self.source(py)?;
         if !source.is_none() {
@@ -322,8 +334,8 @@ impl Handle {
             rare.repr = Some(Ref::new(PyString::new(py, &text)));
             self.rare.set(Some(rare));
         }
-        if let Some(Timing { key: Some(key), when }) = self.timer.get() {
-            self.timer.set(Some(Timing { when, key: None }));
+        if let Some(timing @ Timing { key: Some(key), .. }) = self.timer.get() {
+            self.timer.set(Some(Timing { key: None, ..timing }));
             if let Some(home) = self.home.get() {
                 drop(home.bind_as::<EventLoop>(py).get().core().remove_timer(key));
             }
@@ -374,7 +386,14 @@ impl Handle {
     }
 
     pub fn set_timer(&self, when: f64, key: TimerKey) {
-        self.timer.set(Some(Timing { when, key: Some(key) }));
+        self.timer.set(Some(Timing { when, whole: false, key: Some(key) }));
+    }
+
+    /// The deadline was given as an int, exact in a float too.
+    pub fn show_deadline_as_int(&self) {
+        if let Some(timing) = self.timer.get() {
+            self.timer.set(Some(Timing { whole: true, ..timing }));
+        }
     }
 
     /// The timer has left the heap.
@@ -493,15 +512,22 @@ impl Handle {
 #[pyclass(frozen, extends = Handle, module = "oxloop", name = "TimerHandle")]
 pub struct TimerHandle;
 
+impl TimerHandle {
+    fn deadline_s(slf: &Bound<'_, Self>) -> f64 {
+        slf.as_super().get().timer.get().map_or(0.0, |timing| timing.when)
+    }
+}
+
 #[pymethods]
 impl TimerHandle {
     /// When the callback is due, in seconds of `loop.time()`.
-    fn when(slf: &Bound<'_, Self>) -> f64 {
-        slf.as_super().get().timer.get().map_or(0.0, |timing| timing.when)
+    fn when<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
+        let timing = slf.as_super().get().timer.get();
+        timing.unwrap_or(Timing { when: 0.0, whole: false, key: None }).shown(slf.py())
     }
 
     #[getter]
-    fn _when(slf: &Bound<'_, Self>) -> f64 {
+    fn _when<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
         Self::when(slf)
     }
 
@@ -511,7 +537,7 @@ impl TimerHandle {
     }
 
     fn __hash__(slf: &Bound<'_, Self>) -> PyResult<isize> {
-        pyo3::types::PyFloat::new(slf.py(), Self::when(slf)).hash()
+        PyFloat::new(slf.py(), Self::deadline_s(slf)).hash()
     }
 
     fn __richcmp__<'py>(
@@ -523,7 +549,7 @@ impl TimerHandle {
         let Ok(other) = other.cast::<TimerHandle>() else {
             return Ok(py.NotImplemented().into_bound(py));
         };
-        let (mine, theirs) = (Self::when(slf), Self::when(other));
+        let (mine, theirs) = (Self::deadline_s(slf), Self::deadline_s(other));
         let answer = match op {
             CompareOp::Lt => mine < theirs,
             CompareOp::Le => mine < theirs || Self::same(slf, other)?,
@@ -545,7 +571,9 @@ impl TimerHandle {
         }
         let py = slf.py();
         let (mine, theirs) = (slf.as_super().get(), other.as_super().get());
-        if Self::when(slf) != Self::when(other) || mine.is_cancelled() != theirs.is_cancelled() {
+        if Self::deadline_s(slf) != Self::deadline_s(other)
+            || mine.is_cancelled() != theirs.is_cancelled()
+        {
             return Ok(false);
         }
         match (mine.callback(), theirs.callback()) {

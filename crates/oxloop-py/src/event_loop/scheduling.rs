@@ -13,8 +13,11 @@ use super::{EventLoop, Job, os_error};
 use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
 use crate::future::Future;
-use crate::handle::{Arguments, Handle, context_or_copy};
+use crate::handle::{Arguments, Handle, TimerHandle, context_or_copy};
 use crate::stdlib;
+
+/// Below this, a float has every integer.
+const FLOAT_INTEGERS_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Positional arguments with `callback` (and `delay`/`when`) given by position or by name.
 struct Call<'a, 'py> {
@@ -201,8 +204,15 @@ pub fn call_at<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResul
     let Some(when) = call.first.filter(|when| !when.is_none()) else {
         return Err(PyTypeError::new_err("when cannot be None"));
     };
-    let when = seconds(when)?;
-    at(slf, &call, &args, when)
+    let deadline_s = seconds(when)?;
+    let timer = at(slf, &call, &args, deadline_s)?;
+    // Programs round deadlines up to whole seconds, and get back what they gave.
+    if when.is_exact_instance_of::<PyInt>() && deadline_s.abs() < FLOAT_INTEGERS_MAX {
+        if let Ok(timer) = timer.bind(slf.py()).cast::<TimerHandle>() {
+            timer.as_super().get().show_deadline_as_int();
+        }
+    }
+    Ok(timer)
 }
 
 fn at<'py>(
