@@ -48,6 +48,41 @@ async def test_reader_and_writer(loop: Loop, pair: Pair, kind: str) -> None:
     assert loop.remove_writer(fd) is False
 
 
+async def test_a_closed_socket_is_still_found(loop: Loop, pair: Pair) -> None:
+    """As anyio does it: close the socket, then stop watching it."""
+    ours, peer = pair
+    calls: list[str] = []
+    loop.add_reader(ours, calls.append, "read")
+    peer.send(b"data")
+    ours.close()
+    assert loop.remove_reader(ours) is True
+    with pytest.raises(ValueError, match="-1"):
+        loop.remove_reader(ours)
+    await next_turns(3)
+    assert calls == []
+
+
+async def test_a_closed_socket_does_not_answer_for_its_successor(loop: Loop, pair: Pair) -> None:
+    if type(loop).__module__.startswith("asyncio"):
+        pytest.skip("asyncio's selector refuses the successor")
+    ours, peer = pair
+    loop.add_reader(ours, print)
+    number = ours.fileno()
+    ours.close()
+    os.dup2(peer.fileno(), number)
+    successor = socket.socket(fileno=number)
+    try:
+        calls: list[str] = []
+        loop.add_writer(successor, calls.append, "write")
+        loop.add_reader(successor, calls.append, "read")
+        while "write" not in calls:
+            await asyncio.sleep(0)
+        assert loop.remove_reader(successor) is True
+        assert loop.remove_writer(successor) is True
+    finally:
+        successor.close()
+
+
 async def test_removal_says_whether_there_was_one(loop: Loop, pair: Pair) -> None:
     ours, _ = pair
     assert loop.remove_reader(ours) is False

@@ -25,6 +25,9 @@ use crate::handle::{Arguments, Handle, context_or_copy};
 pub struct Descriptor {
     fd: RawFd,
     home: Slot,
+    /// The file that was watched last, if it was given as an object: one that was closed since has
+    /// no number any more, and is still to be found by `remove_reader`.
+    file: Slot,
     reader: Slot,
     writer: Slot,
 }
@@ -35,12 +38,13 @@ attached_only!(Descriptor);
 impl Descriptor {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.home.traverse(&visit)?;
+        self.file.traverse(&visit)?;
         self.reader.traverse(&visit)?;
         self.writer.traverse(&visit)
     }
 
     fn __clear__(&self) {
-        drop((self.home.take(), self.reader.take(), self.writer.take()));
+        drop((self.home.take(), self.file.take(), self.reader.take(), self.writer.take()));
     }
 }
 
@@ -165,6 +169,7 @@ impl EventLoop {
                 let descriptor = Descriptor {
                     fd,
                     home: Slot::holding(Ref::from_borrowed(slf)),
+                    file: Slot::empty(),
                     reader: Slot::empty(),
                     writer: Slot::empty(),
                 };
@@ -234,7 +239,27 @@ impl EventLoop {
         )?;
         let handle = handle.into_object(py)?;
         Self::watch(slf, number, side, handle.clone())?;
+        if let Some((_, object)) = this.owner(number).filter(|_| !fd.is_instance_of::<PyInt>()) {
+            if let Ok(descriptor) = object.bind(py).cast::<Descriptor>() {
+                descriptor.get().file.set(Ref::from_borrowed(fd));
+            }
+        }
         Ok(handle)
+    }
+
+    /// The number that a file object was watched under, now that it is closed and has none.
+    #[cold]
+    fn former_number(&self, file: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let sources = self.core.sources.borrow();
+        self.descriptors.borrow().iter().find_map(|(fd, token)| {
+            let object = sources.get(*token)?.object.bind(file.py());
+            object.cast::<Descriptor>().is_ok_and(|it| it.get().file.holds(file)).then_some(*fd)
+        })
+    }
+
+    /// The number to stop watching. ValueError for a file that is closed and was not watched.
+    fn watched_number(&self, file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+        file_number(file).or_else(|err| self.former_number(file).ok_or(err))
     }
 
     fn remove_watcher(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
@@ -243,8 +268,7 @@ impl EventLoop {
             return Ok(false);
         }
         this.check_process()?;
-        let number = file_number(fd)?;
-        Self::unwatch(slf, number, side)
+        Self::unwatch(slf, this.watched_number(fd)?, side)
     }
 }
 
@@ -268,7 +292,7 @@ impl EventLoop {
 
     /// Stop watching `fd` for reading; False if it was not watched.
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().ensure_no_transport(slf.py(), file_number(fd)?)?;
+        slf.get().ensure_no_transport(slf.py(), slf.get().watched_number(fd)?)?;
         Self::remove_watcher(slf, fd, Side::Read)
     }
 
@@ -286,7 +310,7 @@ impl EventLoop {
 
     /// Stop watching `fd` for writing; False if it was not watched.
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().ensure_no_transport(slf.py(), file_number(fd)?)?;
+        slf.get().ensure_no_transport(slf.py(), slf.get().watched_number(fd)?)?;
         Self::remove_watcher(slf, fd, Side::Write)
     }
 
