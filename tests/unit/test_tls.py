@@ -9,9 +9,12 @@ import gc
 import io
 import socket
 import ssl
+import weakref
+from asyncio import constants
 from pathlib import Path
 from typing import Any
 
+import loops
 import pytest
 from recorder import Recorder, next_turns
 from tls_peer import CLIENT, Peer, client_context, server_context, socket_pair
@@ -24,9 +27,10 @@ class OwnObject(ssl.SSLObject):
 
 
 @pytest.fixture(params=["plain", "own class"], autouse=True)
-def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "own class":
         monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
+    return request.param
 
 
 async def tls_pair(
@@ -540,6 +544,62 @@ async def test_a_context_of_the_users_own_class(loop: Loop) -> None:
     await close_both(connected, served)
 
 
+@pytest.mark.parametrize("loop_name", [name for name in loops.names() if name == "oxloop"])
+async def test_data_goes_past_the_methods_of_ssl_if_nobody_needs_them(
+    loop: Loop, connection_class: str
+) -> None:
+    client = client_context()
+    seen: list[Any] = []
+    client._msg_callback = lambda *message: seen.append(message)  # type: ignore[attr-defined]
+    served, connected = await tls_pair(client=client)
+    assert served.transport._is_direct is (connection_class == "plain")
+    assert not connected.transport._is_direct
+    before = len(seen)
+    served.transport.write(b"hello")
+    assert await connected.wait_received(5) == b"hello"
+    assert len(seen) > before
+    await close_both(connected, served)
+
+
+async def test_everything_written_before_close_arrives(loop: Loop) -> None:
+    transport, protocol, peer = await with_peer()
+    data = bytes(range(256)) * 8192
+    for _ in range(4):
+        transport.write(data)
+    transport.close()
+    assert await peer.read(5 * len(data)) == data * 4
+    await peer.unwrap()
+    assert await protocol.lost is None
+    peer.close()
+
+
+async def test_the_defaults_are_asyncios_constants(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "SSL_HANDSHAKE_TIMEOUT", 0.05)
+    ours, theirs = socket_pair()
+    with theirs, pytest.raises(ConnectionAbortedError, match="longer than 0.05 seconds"):
+        await loop.connect_accepted_socket(Recorder, ours, ssl=server_context())
+
+
+async def test_a_context_that_its_own_connection_refers_to(loop: Loop) -> None:
+    """A cycle through the context's callback, and a connection that nobody ends."""
+    ours, theirs = socket_pair()
+    context = server_context()
+    peer = Peer(theirs)
+    serving = loop.connect_accepted_socket(Recorder, ours, ssl=context)
+    (transport, protocol), _ = await asyncio.gather(serving, peer.handshake())
+    context.sni_callback = lambda *_, kept=transport: None
+    ended = weakref.ref(transport)
+    transport.abort()
+    await protocol.lost
+    peer.close()
+    del transport, protocol.transport, protocol, context, serving
+    await next_turns(3)
+    gc.collect()
+    assert ended() is None
+
+
 async def test_a_server_name_callback_that_aborts(loop: Loop) -> None:
     """The engine is in the middle of a call when its transport ends."""
     context = server_context()
@@ -559,8 +619,6 @@ async def test_a_server_name_callback_that_aborts(loop: Loop) -> None:
 
 
 async def test_nothing_is_left_for_the_collector(loop: Loop) -> None:
-    import weakref
-
     gc.collect()
     gc.disable()
     try:

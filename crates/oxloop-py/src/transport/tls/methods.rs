@@ -211,6 +211,12 @@ impl TlsTransport {
         self.engine.object(py)
     }
 
+    /// True while data goes past the methods of `ssl` to the library below them.
+    #[getter]
+    fn _is_direct(&self) -> bool {
+        self.engine.is_direct()
+    }
+
     /// Begin the handshake over `transport`, whose protocol this is.
     #[pyo3(signature = (transport, /))]
     fn _begin(slf: &Bound<'_, Self>, transport: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -257,6 +263,7 @@ impl TlsTransport {
             self.shutdown_timer.take(),
         );
         drop(parts);
+        self.engine.release();
     }
 }
 

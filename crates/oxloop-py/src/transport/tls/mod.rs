@@ -50,10 +50,6 @@ use deliver::Kind;
 use engine::Engine;
 pub use write::write;
 
-/// Seconds for a handshake and for a shutdown if none are given; asyncio's values.
-const HANDSHAKE_TIMEOUT_S: f64 = 60.0;
-const SHUTDOWN_TIMEOUT_S: f64 = 30.0;
-
 /// The transport that a protocol sees of a TLS connection. Made by the loop.
 #[pyclass(frozen, weakref, module = "oxloop", name = "TlsTransport")]
 pub struct TlsTransport {
@@ -108,10 +104,14 @@ impl TlsTransport {
         options: &Options<'_, 'py>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = home.py();
-        let handshake_timeout =
-            timeout(py, "ssl_handshake_timeout", options.handshake_timeout, HANDSHAKE_TIMEOUT_S)?;
+        let handshake_timeout = timeout(
+            py,
+            "ssl_handshake_timeout",
+            options.handshake_timeout,
+            "SSL_HANDSHAKE_TIMEOUT",
+        )?;
         let shutdown_timeout =
-            timeout(py, "ssl_shutdown_timeout", options.shutdown_timeout, SHUTDOWN_TIMEOUT_S)?;
+            timeout(py, "ssl_shutdown_timeout", options.shutdown_timeout, "SSL_SHUTDOWN_TIMEOUT")?;
         let hostname = match options.server_hostname {
             Some(name) if !options.server_side && name.is_truthy()? => Some(name),
             _ => None,
@@ -186,15 +186,16 @@ impl TlsTransport {
     }
 }
 
-/// The timeout that was given, which must be positive, or `default_s`.
+/// The timeout that was given, which must be positive, or asyncio's constant: seconds.
 fn timeout(
     py: Python<'_>,
     name: &str,
     given: Option<&Bound<'_, PyAny>>,
-    default_s: f64,
+    constant: &str,
 ) -> PyResult<Ref> {
     match given.filter(|given| !given.is_none()) {
-        None => Ok(Ref::new(default_s.into_pyobject(py)?)),
+        // Looked up each time: programs set it.
+        None => Ok(Ref::new(py.import("asyncio.constants")?.getattr(constant)?)),
         Some(given) if given.le(0)? => Err(PyValueError::new_err(format!(
             "{name} should be a positive number, got {}",
             given.str()?
