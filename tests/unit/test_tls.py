@@ -582,24 +582,6 @@ async def test_the_defaults_are_asyncios_constants(
         await loop.connect_accepted_socket(Recorder, ours, ssl=server_context())
 
 
-async def test_a_context_that_its_own_connection_refers_to(loop: Loop) -> None:
-    """A cycle through the context's callback, and a connection that nobody ends."""
-    ours, theirs = socket_pair()
-    context = server_context()
-    peer = Peer(theirs)
-    serving = loop.connect_accepted_socket(Recorder, ours, ssl=context)
-    (transport, protocol), _ = await asyncio.gather(serving, peer.handshake())
-    context.sni_callback = lambda *_, kept=transport: None
-    ended = weakref.ref(transport)
-    transport.abort()
-    await protocol.lost
-    peer.close()
-    del transport, protocol.transport, protocol, context, serving
-    await next_turns(3)
-    gc.collect()
-    assert ended() is None
-
-
 async def test_a_server_name_callback_that_aborts(loop: Loop) -> None:
     """The engine is in the middle of a call when its transport ends."""
     context = server_context()
