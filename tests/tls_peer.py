@@ -10,6 +10,9 @@ import functools
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
+
+from recorder import Recorder
 
 CERTIFICATES = Path(__file__).parent / "certificates"
 SERVER = CERTIFICATES / "localhost.pem"
@@ -131,3 +134,45 @@ class Peer:
     def close(self) -> None:
         """Close the socket."""
         self.sock.close()
+
+
+async def tls_pair(
+    server_protocol: Any = Recorder,
+    client_protocol: Any = Recorder,
+    server: ssl.SSLContext | None = None,
+    client: ssl.SSLContext | None = None,
+) -> tuple[Any, Any]:
+    """A connected server protocol and client protocol, with TLS over TCP."""
+    loop = asyncio.get_running_loop()
+    accepted: asyncio.Future[Any] = loop.create_future()
+
+    class Accepted(server_protocol):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            accepted.set_result(self)
+
+    listening = await loop.create_server(Accepted, "127.0.0.1", 0, ssl=server or server_context())
+    address = listening.sockets[0].getsockname()
+    _, connected = await loop.create_connection(
+        client_protocol, *address, ssl=client or client_context(), server_hostname="localhost"
+    )
+    served = await accepted
+    listening.close()
+    return served, connected
+
+
+async def with_peer(protocol: Any = Recorder, **options: Any) -> tuple[Any, Any, Peer]:
+    """A server's transport, its protocol, and the client at the other end of it."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket_pair()
+    peer = Peer(theirs)
+    serving = loop.connect_accepted_socket(protocol, ours, ssl=server_context(), **options)
+    (transport, made), _ = await asyncio.gather(serving, peer.handshake())
+    return transport, made, peer
+
+
+async def close_both(*protocols: Any) -> None:
+    for protocol in protocols:
+        protocol.transport.close()
+    for protocol in protocols:
+        await protocol.lost

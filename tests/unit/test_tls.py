@@ -5,19 +5,23 @@ the methods of `ssl`, and with a class of connections of one's own, whose method
 """
 
 import asyncio
-import gc
 import io
 import socket
 import ssl
-import weakref
-from asyncio import constants
 from pathlib import Path
 from typing import Any
 
-import loops
 import pytest
 from recorder import Recorder, next_turns
-from tls_peer import CLIENT, Peer, client_context, server_context, socket_pair
+from tls_peer import (
+    CLIENT,
+    client_context,
+    close_both,
+    server_context,
+    socket_pair,
+    tls_pair,
+    with_peer,
+)
 
 Loop = asyncio.AbstractEventLoop
 
@@ -31,48 +35,6 @@ def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     if request.param == "own class":
         monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
     return request.param
-
-
-async def tls_pair(
-    server_protocol: Any = Recorder,
-    client_protocol: Any = Recorder,
-    server: ssl.SSLContext | None = None,
-    client: ssl.SSLContext | None = None,
-) -> tuple[Any, Any]:
-    """A connected server protocol and client protocol, with TLS over TCP."""
-    loop = asyncio.get_running_loop()
-    accepted: asyncio.Future[Any] = loop.create_future()
-
-    class Accepted(server_protocol):  # type: ignore[misc]
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            accepted.set_result(self)
-
-    listening = await loop.create_server(Accepted, "127.0.0.1", 0, ssl=server or server_context())
-    address = listening.sockets[0].getsockname()
-    _, connected = await loop.create_connection(
-        client_protocol, *address, ssl=client or client_context(), server_hostname="localhost"
-    )
-    served = await accepted
-    listening.close()
-    return served, connected
-
-
-async def with_peer(protocol: Any = Recorder, **options: Any) -> tuple[Any, Any, Peer]:
-    """A server's transport, its protocol, and the client at the other end of it."""
-    loop = asyncio.get_running_loop()
-    ours, theirs = socket_pair()
-    peer = Peer(theirs)
-    serving = loop.connect_accepted_socket(protocol, ours, ssl=server_context(), **options)
-    (transport, made), _ = await asyncio.gather(serving, peer.handshake())
-    return transport, made, peer
-
-
-async def close_both(*protocols: Any) -> None:
-    for protocol in protocols:
-        protocol.transport.close()
-    for protocol in protocols:
-        await protocol.lost
 
 
 async def test_bytes_of_every_size_both_ways(loop: Loop) -> None:
@@ -433,55 +395,6 @@ async def test_unix_sockets(loop: Loop, tmp_path: Path) -> None:
     await server.wait_closed()
 
 
-async def start_tls_both(client: Recorder, server: Recorder) -> None:
-    """Put TLS on both ends of a connection, plain or not."""
-    loop = asyncio.get_running_loop()
-    server.transport, client.transport = await asyncio.gather(  # type: ignore[assignment]
-        loop.start_tls(server.transport, server, server_context(), server_side=True),
-        loop.start_tls(client.transport, client, client_context(), server_hostname="localhost"),
-    )
-
-
-async def test_start_tls_and_tls_inside_tls(loop: Loop) -> None:
-    accepted: asyncio.Future[Recorder] = loop.create_future()
-
-    class Accepted(Recorder):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            accepted.set_result(self)
-
-    listening = await loop.create_server(Accepted, "127.0.0.1", 0)
-    _, client = await loop.create_connection(Recorder, *listening.sockets[0].getsockname())
-    server = await accepted
-    total = 0
-    for depth in range(3):
-        data = bytes([65 + depth]) * 300_000
-        client.transport.write(data)
-        server.transport.write(data)
-        total += len(data)
-        await server.wait_received(total)
-        await client.wait_received(total)
-        await start_tls_both(client, server)
-    assert server.received == client.received
-    assert client.transport.get_extra_info("peername") == listening.sockets[0].getsockname()
-    client.transport.close()
-    await client.lost
-    await server.lost
-    assert server.events[-2:] == ["eof", "lost"]
-    listening.close()
-
-
-async def test_start_tls_that_fails_closes(loop: Loop) -> None:
-    ours, theirs = socket_pair()
-    transport, protocol = await loop.create_connection(Recorder, sock=ours)
-    theirs.send(b"this is no ServerHello\n")
-    with pytest.raises(ssl.SSLError):
-        await loop.start_tls(transport, protocol, client_context(), server_hostname="localhost")
-    await next_turns(5)
-    assert transport.is_closing()
-    theirs.close()
-
-
 async def test_files_are_sent_by_reading_them(loop: Loop) -> None:
     transport, protocol, peer = await with_peer()
     data = bytes(range(256)) * 400
@@ -523,96 +436,3 @@ async def test_debug_mode_tells_of_the_handshake(
     assert any("starts SSL handshake" in message for message in caplog.messages)
     assert any("SSL handshake took" in message for message in caplog.messages)
     assert any("received EOF" in message for message in caplog.messages)
-
-
-async def test_a_context_of_the_users_own_class(loop: Loop) -> None:
-    """The methods of an `sslobject_class` are called."""
-    reads: list[int] = []
-
-    class Counted(ssl.SSLObject):
-        def read(self, len: int = 1024, buffer: Any = None) -> Any:
-            reads.append(len)
-            return super().read(len, buffer)
-
-    context = server_context()
-    context.sslobject_class = Counted
-    served, connected = await tls_pair(server=context)
-    connected.transport.write(b"hello")
-    assert await served.wait_received(5) == b"hello"
-    assert reads
-    assert type(served.transport.get_extra_info("ssl_object")) is Counted
-    await close_both(connected, served)
-
-
-@pytest.mark.parametrize("loop_name", [name for name in loops.names() if name == "oxloop"])
-async def test_data_goes_past_the_methods_of_ssl_if_nobody_needs_them(
-    loop: Loop, connection_class: str
-) -> None:
-    client = client_context()
-    seen: list[Any] = []
-    client._msg_callback = lambda *message: seen.append(message)  # type: ignore[attr-defined]
-    served, connected = await tls_pair(client=client)
-    assert served.transport._is_direct is (connection_class == "plain")
-    assert not connected.transport._is_direct
-    before = len(seen)
-    served.transport.write(b"hello")
-    assert await connected.wait_received(5) == b"hello"
-    assert len(seen) > before
-    await close_both(connected, served)
-
-
-async def test_everything_written_before_close_arrives(loop: Loop) -> None:
-    transport, protocol, peer = await with_peer()
-    data = bytes(range(256)) * 8192
-    for _ in range(4):
-        transport.write(data)
-    transport.close()
-    assert await peer.read(5 * len(data)) == data * 4
-    await peer.unwrap()
-    assert await protocol.lost is None
-    peer.close()
-
-
-async def test_the_defaults_are_asyncios_constants(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "SSL_HANDSHAKE_TIMEOUT", 0.05)
-    ours, theirs = socket_pair()
-    with theirs, pytest.raises(ConnectionAbortedError, match="longer than 0.05 seconds"):
-        await loop.connect_accepted_socket(Recorder, ours, ssl=server_context())
-
-
-async def test_a_server_name_callback_that_aborts(loop: Loop) -> None:
-    """The engine is in the middle of a call when its transport ends."""
-    context = server_context()
-    transports: list[Any] = []
-    context.sni_callback = lambda *_: transports[0].abort()
-    ours, theirs = socket_pair()
-    peer = Peer(theirs)
-    plain, protocol = await loop.create_connection(Recorder, sock=ours)
-    transports.append(plain)
-    upgrade = loop.create_task(loop.start_tls(plain, protocol, context, server_side=True))
-    with pytest.raises((EOFError, ConnectionError)):
-        await peer.handshake()
-    await asyncio.wait([upgrade])
-    upgrade.exception()
-    peer.close()
-    await next_turns(3)
-
-
-async def test_nothing_is_left_for_the_collector(loop: Loop) -> None:
-    gc.collect()
-    gc.disable()
-    try:
-        served, connected = await tls_pair()
-        connected.transport.write(b"x" * 100_000)
-        await served.wait_received(100_000)
-        await close_both(connected, served)
-        if type(served.transport).__module__.startswith("asyncio"):
-            return  # asyncio's own needs the collector
-        ends = [weakref.ref(served.transport), weakref.ref(connected.transport)]
-        del served.transport, connected.transport
-        await next_turns(3)
-        assert [end() for end in ends] == [None, None]
-    finally:
-        gc.enable()
