@@ -29,7 +29,7 @@ step() {
 step simulation-build "$cargo" build --quiet -p oxloop-sim --profile test-wheel || exit 1
 search=$target/test-wheel/oxloop-sim
 step simulation "$search" run --seeds "$seeds" --twice 200 --json "$results/simulation.json"
-step torture "$search" torture --json "$results/torture.json"
+step torture "$search" torture --pairs 200 --json "$results/torture.json"
 
 step mutants sh scripts/mutants.sh "$results"
 

@@ -22,8 +22,9 @@ Searches oxloop-core for bugs.
 
     oxloop-sim hunt [--seeds N] [--first N]
         runs seeds until one fails, and says which
-    oxloop-sim torture [--scenario NAME] [--json FILE]
-        lets every call of the scenarios fail once, with each error that it may give
+    oxloop-sim torture [--scenario NAME] [--pairs N] [--json FILE]
+        lets every call of the scenarios fail once, with each error that it may give; then N times
+        each two calls that chance chooses
     oxloop-sim mutants
         lists the planted bugs, in a build with --cfg oxloop_mutants
 
@@ -70,6 +71,7 @@ struct Options {
     reduction: Reduction,
     scenario: String,
     json: Option<String>,
+    pairs: usize,
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
@@ -83,6 +85,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         reduction: Reduction::none(),
         scenario: String::new(),
         json: None,
+        pairs: 0,
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
@@ -92,6 +95,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         match name.as_str() {
             "--json" => options.json = Some(value.clone()),
             "--scenario" => options.scenario.clone_from(value),
+            "--pairs" => options.pairs = number()? as usize,
             "--seed" => options.seed = number()?,
             "--first" => options.first = number()?,
             "--seeds" => options.seeds = number()?,
@@ -233,22 +237,28 @@ fn replay(options: &Options) -> Result<bool, String> {
 /// Tortures scenarios. Whether all was well.
 fn all_torture(options: &Options) -> Result<bool, String> {
     let start = Instant::now();
-    let outcome = torture(&options.scenario);
-    for (name, shape, call, code, report) in outcome.failures.iter().take(FAILURES_TOLD_MAX) {
-        println!("{name} ({shape:?}): call {call} failed with error {code}:");
-        report.violations.iter().for_each(|text| println!("    {text}"));
-        println!("    again: cargo run -q -p oxloop-sim -- torture --scenario {name}");
+    let outcome = torture(&options.scenario, options.pairs);
+    for failure in outcome.failures.iter().take(FAILURES_TOLD_MAX) {
+        let (name, shape, failing) = (failure.scenario, failure.shape, &failure.failing);
+        println!("{name} ({shape:?}) with calls failing by (number, error) {failing:?}:");
+        failure.report.violations.iter().for_each(|text| println!("    {text}"));
+        let pairs = options.pairs;
+        println!(
+            "    again: cargo run -q -p oxloop-sim -- torture --scenario {name} --pairs {pairs}"
+        );
     }
     println!(
-        "{} scenarios, each on 2 drivers: {} calls, {} runs with one failing, {} failed, in {:.1} s",
+        "{} scenarios, each on 2 drivers: {} calls, {} runs with one failing, {} with two, {} failed, \
+         in {:.1} s",
         outcome.scenarios / 2,
         outcome.calls,
         outcome.runs,
+        outcome.pairs,
         outcome.failures.len(),
         start.elapsed().as_secs_f64()
     );
     let mut failed: Vec<_> =
-        outcome.failures.iter().map(|(name, shape, ..)| (*name, *shape as u8)).collect();
+        outcome.failures.iter().map(|one| (one.scenario, one.shape as u8)).collect();
     failed.sort_unstable();
     failed.dedup();
     let tortured = outcome.scenarios;

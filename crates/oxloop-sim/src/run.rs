@@ -1,6 +1,6 @@
 //! One run: a program on a kernel, to its end, and what was wrong with it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,27 +48,30 @@ pub struct Report {
 }
 
 thread_local! {
+    static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Lets panics be told by reports and not by the terminal.
+/// Lets panics of runs be told by their reports and not by the terminal.
 fn catch_messages() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
-            PANIC.set(Some(info.to_string().replace('\n', ": ")));
+        let otherwise = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| match IS_RUNNING.get() {
+            true => PANIC.set(Some(info.to_string().replace('\n', ": "))),
+            false => otherwise(info),
         }));
     });
 }
 
 /// Runs the program of a seed.
 pub fn run_seed(seed: u64, reduction: &Reduction) -> Report {
-    run(Program::drawn(seed, reduction), None).0
+    run(Program::drawn(seed, reduction), &[]).0
 }
 
-/// Runs a program. One call, by its number, may be made to fail with an error. Also says which calls
-/// were made, if there was no such one.
-pub fn run(program: Program, failing: Option<(u64, i32)>) -> (Report, Vec<Call>) {
+/// Runs a program in which these calls, by their numbers, fail with these errors. Also says which
+/// calls were made, if none was to fail.
+pub fn run(program: Program, failing: &[(u64, i32)]) -> (Report, Vec<Call>) {
     catch_messages();
     let kernel = SimKernel::new(SimConfig {
         seed: program.seed,
@@ -77,10 +80,10 @@ pub fn run(program: Program, failing: Option<(u64, i32)>) -> (Report, Vec<Call>)
         numbers_max: program.numbers_max,
         call_ns_max: program.call_ns_max,
     });
-    match failing {
-        Some((number, code)) => kernel.fail_call(number, code),
-        None => kernel.log_calls(),
+    if failing.is_empty() {
+        kernel.log_calls();
     }
+    failing.iter().for_each(|(number, code)| kernel.fail_call(*number, *code));
     let mut report = Report {
         violations: Vec::new(),
         trace: 0,
@@ -89,13 +92,15 @@ pub fn run(program: Program, failing: Option<(u64, i32)>) -> (Report, Vec<Call>)
         connections: 0,
         virtual_ns: 0,
     };
-    let is_tortured = failing.is_some();
+    let is_tortured = !failing.is_empty();
+    IS_RUNNING.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| match program.shape {
         Shape::Readiness => run_on::<SimDriver<Chunk>>(program, &kernel, is_tortured, &mut report),
         Shape::Completion => {
             run_on::<RingDriver<Chunk>>(program, &kernel, is_tortured, &mut report)
         }
     }));
+    IS_RUNNING.set(false);
     if outcome.is_err() {
         let text = PANIC.take().unwrap_or_else(|| "without a message".to_owned());
         report.violations.push(format!("panic: {text}"));

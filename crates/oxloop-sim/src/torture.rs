@@ -1,11 +1,11 @@
 //! Torture: every call of a scenario fails once, with each error that it may give.
 //!
 //! After the idea of curl's tests of that name. A scenario is a small program without faults. It is
-//! run once to count its calls; then again for each call and each plausible error. Whatever fails,
-//! nothing may be leaked, lost, doubled or left hanging, and nothing may panic.
+//! run once to count its calls; then again for each call and each plausible error, and with pairs of
+//! them that chance chooses. Whatever fails, nothing may be leaked, lost, doubled or left hanging, and nothing may panic.
 
 use oxloop_core::ReadMode;
-use oxloop_core::driver::sim::{Faults, Link};
+use oxloop_core::driver::sim::{Call, Faults, Link, Random};
 
 use crate::program::{Ending, Plan, Program, Shape, Side};
 use crate::run::{Report, run};
@@ -223,35 +223,61 @@ pub struct Outcome {
     pub calls: usize,
     /// Runs, each with one failing call.
     pub runs: usize,
-    /// Scenario, shape, number of the call, error, and what was wrong.
-    pub failures: Vec<(&'static str, Shape, u64, i32, Report)>,
+    /// Runs with two failing calls, chosen by chance.
+    pub pairs: usize,
+    /// What failed.
+    pub failures: Vec<Failure>,
 }
 
-/// Tortures the scenarios whose name contains `wanted`.
-pub fn torture(wanted: &str) -> Outcome {
+/// A run that broke a promise.
+#[derive(Debug)]
+pub struct Failure {
+    /// The scenario.
+    pub scenario: &'static str,
+    /// The driver.
+    pub shape: Shape,
+    /// The numbers of the calls that failed, and with what.
+    pub failing: Vec<(u64, i32)>,
+    /// What was wrong.
+    pub report: Report,
+}
+
+/// Tortures the scenarios whose name contains `wanted`; then `pairs` times each with two failing
+/// calls that chance chooses.
+pub fn torture(wanted: &str, pairs: usize) -> Outcome {
     let mut outcome = Outcome::default();
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.name.contains(wanted)) {
         for shape in [Shape::Readiness, Shape::Completion] {
-            let (report, calls) = run(scenario.program(shape), None);
+            let calls = outcome.run(scenario, shape, Vec::new());
             outcome.scenarios += 1;
-            if !report.violations.is_empty() {
-                outcome.failures.push((scenario.name, shape, u64::MAX, 0, report));
-                continue;
-            }
             outcome.calls += calls.len();
+            let mut choices = Vec::new();
             for (number, call) in calls.iter().enumerate() {
-                for &code in call.plausible_errors() {
-                    let number = number as u64;
-                    let (report, _) = run(scenario.program(shape), Some((number, code)));
-                    outcome.runs += 1;
-                    if !report.violations.is_empty() {
-                        outcome.failures.push((scenario.name, shape, number, code, report));
-                    }
-                }
+                choices.extend(call.plausible_errors().iter().map(|code| (number as u64, *code)));
             }
+            for &failing in &choices {
+                outcome.run(scenario, shape, vec![failing]);
+            }
+            outcome.runs += choices.len();
+            let mut random = Random::new(1);
+            for _ in 0..pairs {
+                let pair = [(); 2].map(|()| random.pick(&choices).copied());
+                outcome.run(scenario, shape, pair.into_iter().flatten().collect());
+            }
+            outcome.pairs += pairs;
         }
     }
     outcome
+}
+
+impl Outcome {
+    fn run(&mut self, scenario: &Scenario, shape: Shape, failing: Vec<(u64, i32)>) -> Vec<Call> {
+        let (report, calls) = run(scenario.program(shape), &failing);
+        if !report.violations.is_empty() {
+            self.failures.push(Failure { scenario: scenario.name, shape, failing, report });
+        }
+        calls
+    }
 }
 
 #[cfg(test)]
@@ -260,12 +286,12 @@ mod tests {
 
     #[test]
     fn a_failing_call_does_fail() {
-        let (report, calls) = run(plain(), None);
+        let (report, calls) = run(plain(), &[]);
         assert_eq!((report.violations, report.connections), (Vec::new(), 1));
         assert_eq!(report.received_bytes, 1_200);
         let first_send = calls.iter().position(|call| call.plausible_errors().contains(&32));
         let first_send = first_send.expect("a send may say EPIPE") as u64;
-        let (report, _) = run(plain(), Some((first_send, 32)));
+        let (report, _) = run(plain(), &[(first_send, 32)]);
         assert_eq!(report.violations, Vec::<String>::new());
         assert!(report.received_bytes < 1_200, "its connection is lost");
     }

@@ -31,7 +31,7 @@ fn without_faults_every_byte_arrives() {
         program.faults = Faults::none();
         program.numbers_max = 1 << 10;
         let connections = program.plans.len();
-        let (report, _) = run(program, None);
+        let (report, _) = run(program, &[]);
         assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
         assert_eq!(report.connections, connections, "seed {seed}");
         checked += report.received_bytes;
@@ -41,7 +41,7 @@ fn without_faults_every_byte_arrives() {
 
 #[test]
 fn a_scenario_survives_every_failing_call() {
-    let outcome = torture("everything_at_once");
+    let outcome = torture("everything_at_once", 20);
     assert!(outcome.runs > 500, "{} runs", outcome.runs);
     assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
 }

@@ -255,9 +255,10 @@ impl SimKernel {
         self.lock().log.clone().unwrap_or_default()
     }
 
-    /// Makes the call of this number, counted from 0, fail with this error, instead of being made.
+    /// Makes the call of this number, counted from 0, fail with this error, instead of being made, if
+    /// it is one that may. May be said of several.
     pub fn fail_call(&self, number: u64, error_code: i32) {
-        self.lock().failing = Some((number, error_code));
+        self.lock().failing.insert(number, error_code);
     }
 
     /// Lets another thread, simulated, do something at this time, if the loop waits then, or else

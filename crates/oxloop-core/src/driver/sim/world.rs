@@ -77,8 +77,8 @@ pub(super) struct World {
     /// Calls so far that may fail, and which they were if somebody wants to know.
     pub(super) calls: u64,
     pub(super) log: Option<Vec<Call>>,
-    /// The number of the call that fails, and with what.
-    pub(super) failing: Option<(u64, i32)>,
+    /// The numbers of the calls that fail, and with what.
+    pub(super) failing: BTreeMap<u64, i32>,
     pub(super) trace: u64,
     pub(super) breaches: Vec<String>,
     /// What other threads do, by time and order.
@@ -108,7 +108,7 @@ impl World {
             next_port: 32_768,
             calls: 0,
             log: None,
-            failing: None,
+            failing: BTreeMap::new(),
             trace: 0,
             breaches: Vec::new(),
             visits: BTreeMap::new(),
@@ -141,8 +141,8 @@ impl World {
         if let Some(log) = &mut self.log {
             log.push(call);
         }
-        match self.failing {
-            Some((failing, code)) if failing == number => Err(code),
+        match self.failing.get(&number) {
+            Some(code) if call.plausible_errors().contains(code) => Err(*code),
             _ => self.misfortune(call),
         }
     }
