@@ -5,12 +5,10 @@
 # only inheritance, so here they derive. At run time `type(task) is asyncio.Task` is false all the
 # same, and so is `isinstance(task, asyncio.Task)` for instances of Python subclasses.
 #
-# `oxloop.EventLoop` (`_loop.py`) adds `asyncio.AbstractEventLoop` and the coroutines to EventLoop,
-# `oxloop.Server` (`_server.py`) adds its coroutines to Server. Of the private names those are
-# listed that this package uses or that other programs are known to read.
+# `oxloop.EventLoop` (`_loop.py`) and `oxloop.Server` (`_server.py`) add bases and coroutines. Of
+# the private names those are listed that this package uses or that others are known to read.
 #
-# What can still go wrong: stubtest compares names, kinds and parameters; the types themselves are
-# checked by nobody but the programs that use them.
+# What can still go wrong: stubtest compares names, kinds and parameters, but not the types.
 
 import asyncio
 import socket
@@ -36,6 +34,7 @@ from weakref import WeakSet
 
 from typing_extensions import Buffer, disjoint_base
 
+from oxloop._native_simulation import _SimSocket, _Simulation
 from oxloop._native_streams import (
     StreamReader,
     StreamReaderProtocol,
@@ -75,6 +74,8 @@ __all__ = [
     "StreamReaderProtocol",
     "_ClientDone",
     "Server",
+    "_Simulation",
+    "_SimSocket",
     "_Listener",
     "Lock",
     "Event",

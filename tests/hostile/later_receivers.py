@@ -321,3 +321,16 @@ def tls_in_handshake(world: World) -> Any:
     _turns(world)
     found = [item for item in gc.get_objects() if type(item) is native.TlsTransport]
     return found[-1]
+
+
+# The simulated kernel
+
+
+@receiver
+def simulation(world: World) -> Any:
+    return native._Simulation(1, 1000, 0)
+
+
+@receiver
+def simulated_socket(world: World) -> Any:
+    return native._Simulation(1, 1000, 0).listen("10.0.0.1", 80, 5)

@@ -40,6 +40,7 @@ pub mod tls;
 pub use buf::{Found, ReadBuffer, WriteQueue};
 pub use clock::Deadline;
 pub use completion::{Completion, Outcome};
+pub use driver::any_kernel::AnyKernel;
 pub use driver::descriptor::Descriptor;
 pub use driver::epoll::EpollDriver;
 pub use driver::sim::{SimConfig, SimDriver, SimKernel};

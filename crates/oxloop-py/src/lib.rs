@@ -15,6 +15,7 @@ mod handle;
 mod protocol;
 mod runner;
 mod server;
+mod simulation;
 mod stdlib;
 mod streams;
 mod sync;
@@ -125,6 +126,8 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ReadPipeTransport>()?;
     module.add_class::<WritePipeTransport>()?;
     module.add_class::<Server>()?;
+    module.add_class::<simulation::Simulation>()?;
+    module.add_class::<simulation::SimSocket>()?;
     module.add_class::<Listener>()?;
     combinators::register(module)?;
     streams::install(module)?;

@@ -11,9 +11,9 @@
 //! (`_accept_connection`).
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
-use oxloop_core::{Driver as _, Op, Outcome, SockAddr, Token};
+use oxloop_core::{Driver as _, Op, Outcome, Token};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -24,6 +24,7 @@ use crate::convert;
 use crate::event_loop::{Chunk, EventLoop, Source};
 use crate::ffi::object::attached_only;
 use crate::ffi::{Entered, Ref, Slot, context};
+use crate::simulation::SimSocket;
 use crate::stdlib;
 use crate::transport::{Connection, StreamTransport, TlsOptions, TlsTransport, hold, unhold};
 
@@ -83,10 +84,16 @@ fn accepted(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> PyResult<()> 
     let server = server.cast_into::<Server>()?;
     match outcome {
         Outcome::Accepted(Ok((fd, peer))) => match fd.into_kernel() {
-            Ok(fd) => server.get().welcome(&server, fd, peer),
+            Ok(fd) => server.get().welcome(&server, Connection::accepted(fd, peer)),
             Err(simulated) => {
-                drop(simulated);
-                Err(PyRuntimeError::new_err("a simulated connection on a loop over Linux"))
+                let home = server.get().home(py)?;
+                let Some(kernel) = home.get().simulated() else {
+                    return Err(PyRuntimeError::new_err(
+                        "a simulated connection on a loop over Linux",
+                    ));
+                };
+                let sock = Bound::new(py, SimSocket::over(kernel.clone(), simulated))?;
+                server.get().welcome(&server, Connection::adopted(&sock)?)
             }
         },
         Outcome::Accepted(Err(err)) => Server::rest(&server, listener, err),
@@ -101,7 +108,7 @@ impl Server {
     }
 
     /// Makes the protocol and the transport of one connection.
-    fn welcome(&self, slf: &Bound<'_, Self>, fd: OwnedFd, peer: Box<SockAddr>) -> PyResult<()> {
+    fn welcome(&self, slf: &Bound<'_, Self>, connection: Connection) -> PyResult<()> {
         let py = slf.py();
         let home = self.home(py)?;
         if home.get().is_closed_now() || self.sockets.borrow().is_none() {
@@ -119,8 +126,7 @@ impl Server {
             let made = self.connect(
                 slf,
                 &home,
-                fd,
-                peer,
+                connection,
                 connection_context,
                 &mut user_protocol,
                 &mut transport,
@@ -152,15 +158,14 @@ impl Server {
         &self,
         slf: &Bound<'py, Self>,
         home: &Bound<'py, EventLoop>,
-        fd: OwnedFd,
-        peer: Box<SockAddr>,
+        connection: Connection,
         connection_context: Ref,
         user_protocol: &mut Option<Bound<'py, PyAny>>,
         transport: &mut Option<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
         let Some(factory) = self.factory.bound(py) else { return Ok(()) };
-        // If the factory raises, `fd` is closed on the way out.
+        // If the factory raises, the connection is closed on the way out.
         let made = factory.call0()?;
         *user_protocol = Some(made.clone());
         let spoken = match self.ssl_context.bound(py) {
@@ -193,7 +198,7 @@ impl Server {
         };
         let made = StreamTransport::open(
             home,
-            Connection::accepted(fd, peer),
+            connection,
             &spoken,
             connection_context,
             None,

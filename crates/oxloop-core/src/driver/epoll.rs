@@ -120,7 +120,7 @@ impl<C, K: Kernel> EpollDriver<C, K> {
             wait: Some(EpollWait::new(kernel.clone(), Some(epoll.clone()))),
             epoll: Some(epoll),
             wake,
-            registrations: Registrations::new(K::FIRST_FD),
+            registrations: Registrations::new(kernel.first_fd()),
             kernel,
             stale: Vec::new(),
             cursor: 0,

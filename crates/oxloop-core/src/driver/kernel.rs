@@ -21,7 +21,7 @@ pub trait Kernel: Clone + fmt::Debug + Send + Sync + 'static {
     /// An owned descriptor; closed on drop.
     type Fd: AsRawFd + Into<Descriptor> + fmt::Debug + Send + Sync;
     /// No descriptor has a smaller number; tables by number begin here.
-    const FIRST_FD: RawFd;
+    fn first_fd(&self) -> RawFd;
 
     /// epoll_create1.
     fn epoll_create(&self) -> io::Result<Self::Fd>;
@@ -75,7 +75,11 @@ pub struct Linux;
 
 impl Kernel for Linux {
     type Fd = OwnedFd;
-    const FIRST_FD: RawFd = 0;
+
+    #[inline]
+    fn first_fd(&self) -> RawFd {
+        0
+    }
 
     #[inline]
     fn epoll_create(&self) -> io::Result<OwnedFd> {

@@ -233,7 +233,7 @@ impl Host for RunningLoop {
         let py = attached(self);
         let home = self.event_loop(py);
         if !home.get().own_clock.get() {
-            return oxloop_core::clock::monotonic();
+            return home.get().kernel_now();
         }
         // The user's clock drives the timers.
         let now = home
@@ -243,8 +243,17 @@ impl Host for RunningLoop {
             Ok(now) => Deadline::from_secs(now),
             Err(err) => {
                 err.write_unraisable(py, Some(home.as_any()));
-                oxloop_core::clock::monotonic()
+                home.get().kernel_now()
             }
+        }
+    }
+
+    #[inline]
+    fn ticks(&self) -> u64 {
+        // On a simulated kernel nothing may depend on how fast the machine is.
+        match self.event_loop(attached(self)).get().simulated() {
+            None => oxloop_core::sys::time::ticks(),
+            Some(kernel) => kernel.now_ns() as u64,
         }
     }
 

@@ -37,7 +37,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use oxloop_core::{EpollDriver, Outcome, Slab, Token};
+use oxloop_core::limits::READ_BUFFER_BYTES;
+use oxloop_core::{AnyKernel, Deadline, EpollDriver, Outcome, SimKernel, Slab, Token};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -47,6 +48,7 @@ use crate::current::CurrentTask;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
 use crate::handle::Handle;
+use crate::simulation::Simulation;
 use crate::transport::TlsBuffer;
 pub use host::RunningLoop;
 
@@ -94,7 +96,7 @@ impl AsRef<[u8]> for Chunk {
 }
 
 pub type Core = oxloop_core::EventLoop<RunningLoop>;
-pub type Driver = EpollDriver<Chunk>;
+pub type Driver = EpollDriver<Chunk, AnyKernel>;
 
 /// Counts the forks of this process: a loop made before a fork is not the child's.
 pub static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -103,6 +105,7 @@ pub static FORKS: AtomicU32 = AtomicU32::new(0);
 #[pyclass(frozen, subclass, module = "oxloop._oxloop", name = "EventLoop")]
 pub struct EventLoop {
     core: Core,
+    kernel: AnyKernel,
     forks: u32,
     closed: Cell<bool>,
     stopping: Cell<bool>,
@@ -155,6 +158,20 @@ impl EventLoop {
     #[inline]
     pub fn debug(&self) -> bool {
         self.debug.get()
+    }
+
+    /// The simulated kernel that the loop runs on, if it is one.
+    pub fn simulated(&self) -> Option<&SimKernel> {
+        self.kernel.simulated()
+    }
+
+    /// The time of the loop's kernel.
+    #[inline]
+    pub fn kernel_now(&self) -> Deadline {
+        match &self.kernel {
+            AnyKernel::Linux => oxloop_core::clock::monotonic(),
+            AnyKernel::Simulated(kernel) => Deadline(kernel.now_ns()),
+        }
     }
 
     pub fn is_closed_now(&self) -> bool {
@@ -281,11 +298,20 @@ pub fn os_error(what: &str, err: std::io::Error) -> PyErr {
 #[pymethods]
 impl EventLoop {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let driver = Driver::new().map_err(|err| os_error("cannot open epoll", err))?;
+    #[pyo3(signature = (*_args, **kwargs), text_signature = "()")]
+    fn new(_args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let kernel =
+            match kwargs.map(|kwargs| kwargs.get_item("_simulation")).transpose()?.flatten() {
+                Some(given) => {
+                    AnyKernel::Simulated(given.cast::<Simulation>()?.get().kernel().clone())
+                }
+                None => AnyKernel::Linux,
+            };
+        let driver = Driver::over(kernel.clone(), READ_BUFFER_BYTES)
+            .map_err(|err| os_error("cannot open epoll", err))?;
         Ok(Self {
             core: Core::new(driver),
+            kernel,
             forks: FORKS.load(Ordering::Relaxed),
             closed: Cell::new(false),
             stopping: Cell::new(false),

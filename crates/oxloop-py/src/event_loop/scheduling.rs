@@ -134,7 +134,7 @@ impl EventLoop {
         if slf.get().own_clock.get() {
             return slf.call_method0(intern!(slf.py(), "time"))?.extract();
         }
-        Ok(oxloop_core::clock::monotonic().as_secs())
+        Ok(slf.get().kernel_now().as_secs())
     }
 
     fn add_timer(slf: &Bound<'_, Self>, when: f64, handle: Handle) -> PyResult<Ref> {
@@ -249,6 +249,6 @@ fn seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
 /// `time()`
 pub fn time<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
     args.expect("time", 0, 0)?;
-    let now = oxloop_core::clock::monotonic().as_secs();
+    let now = slf.get().kernel_now().as_secs();
     Ok(Ref::new(PyFloat::new(slf.py(), now)))
 }

@@ -304,7 +304,10 @@ fn internet_address(address: &SockAddr) -> Result<SocketAddr, i32> {
 
 impl Kernel for SimKernel {
     type Fd = SimFd;
-    const FIRST_FD: RawFd = FIRST_FD;
+
+    fn first_fd(&self) -> RawFd {
+        FIRST_FD
+    }
 
     fn epoll_create(&self) -> io::Result<SimFd> {
         self.made(Call::EpollCreate, |world| world.open(File::Epoll(Poll::default())))
