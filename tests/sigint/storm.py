@@ -219,8 +219,8 @@ async def waiting() -> None:
         group.create_task(produce())
         while True:
             await queue.get()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), 0.001)
+            # No timeout: one that ends with the interrupt may swallow the cancellation.
+            await event.wait()
             event.clear()
 
 
