@@ -325,13 +325,17 @@ async def test_reading_pauses_at_twice_the_limit(loop: Loop) -> None:
     peer.close()
 
 
+@pytest.mark.parametrize("is_coroutine", [True, False])
 async def test_an_exception_of_the_callback_is_reported(
-    loop: Loop, errors: list[dict[str, Any]]
+    loop: Loop, errors: list[dict[str, Any]], is_coroutine: bool
 ) -> None:
     async def fail(reader: Reader, writer: Writer) -> None:
         raise KeyError("callback")
 
-    server, port = await serve(fail)
+    def fail_at_once(reader: Reader, writer: Writer) -> Any:
+        raise KeyError("callback")
+
+    server, port = await serve(fail if is_coroutine else fail_at_once)
     reader, writer = await oxloop.open_connection("127.0.0.1", port)
     assert await reader.read() == b""
     await end(writer, server)

@@ -1,9 +1,11 @@
 //! The beginning of a connection: the reader learns its transport, a server calls its callback.
 //!
 //! A coroutine that the callback returns becomes a task, which the protocol holds until the
-//! connection is lost. Its exception goes to the exception handler, and the connection is closed;
-//! a task that was cancelled closes it in silence, on every version.
+//! connection is lost. An exception, of the callback or of its coroutine, goes to the exception
+//! handler, and the connection is closed; a task that was cancelled closes it in silence. All of
+//! this on every version.
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -83,7 +85,14 @@ impl StreamReaderProtocol {
         if holds_writer(py)? {
             slf.get().writer.set(Ref::from_borrowed(&writer));
         }
-        let answer = callback.call1((reader, &writer))?;
+        let answer = match callback.call1((reader, &writer)) {
+            Ok(answer) => answer,
+            Err(err) if err.is_instance_of::<PyException>(py) => {
+                report_and_close(home, transport, err.value(py).as_any())?;
+                return Ok(());
+            }
+            Err(err) => return Err(err),
+        };
         drop(writer);
         if !stdlib::is_coroutine(py)?.call1((&answer,))?.is_truthy()? {
             return Ok(());
@@ -98,6 +107,21 @@ impl StreamReaderProtocol {
         call::call_method_one(&task, intern!(py, "add_done_callback"), done.as_any())?;
         Ok(())
     }
+}
+
+/// What becomes of an exception of the callback, or of its coroutine.
+fn report_and_close(
+    home: &Bound<'_, PyAny>,
+    transport: &Bound<'_, PyAny>,
+    exception: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = home.py();
+    let report = PyDict::new(py);
+    report.set_item("message", "Unhandled exception in client_connected_cb")?;
+    report.set_item("exception", exception)?;
+    report.set_item("transport", transport)?;
+    home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+    transport.call_method0(intern!(py, "close")).map(drop)
 }
 
 /// The done callback of the task of a server's connection.
@@ -119,12 +143,7 @@ impl ClientDone {
             if exception.is_none() {
                 return Ok(());
             }
-            let report = PyDict::new(py);
-            report.set_item("message", "Unhandled exception in client_connected_cb")?;
-            report.set_item("exception", exception)?;
-            report.set_item("transport", &transport)?;
-            let home = self.home.or_none(py);
-            home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+            return report_and_close(&self.home.or_none(py), &transport, &exception);
         }
         transport.call_method0(intern!(py, "close"))?;
         Ok(())
