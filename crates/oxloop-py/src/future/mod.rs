@@ -70,6 +70,9 @@ pub struct Future {
     /// Finished with an exception: `outcome` is the exception.
     failed: Cell<bool>,
     is_task: bool,
+    /// Always true. False in memory that was allocated and not filled yet: to make the instance's
+    /// `__dict__` may start the collector, which looks at the memory already (Python 3.11).
+    is_filled: bool,
 }
 
 attached_only!(Future);
@@ -83,6 +86,7 @@ impl Future {
             log_traceback: Cell::new(false),
             failed: Cell::new(false),
             is_task,
+            is_filled: true,
             native: Cell::new(false),
             home: Slot::empty(),
             outcome: Slot::empty(),
@@ -356,6 +360,9 @@ impl Future {
     }
 
     pub fn traverse_future(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.is_filled {
+            return Ok(());
+        }
         self.home.traverse(visit)?;
         self.outcome.traverse(visit)?;
         let visit_callback = |callback: &Callback| match callback {
