@@ -166,7 +166,7 @@ TEXTS = {
     ),
     "as_completed_sleeps": (
         "for done in aio.as_completed([aio.sleep({d}, 1), aio.sleep({d} / 2, 2)],"
-        " timeout=some({c})):"
+        " timeout={d} / 2):"
         " log('completed', await done)"
     ),
     "set_future": "futures[{x}].set_result({n})",
