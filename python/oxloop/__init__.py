@@ -13,9 +13,10 @@ neither warn about them nor need them. What type checkers see is `__init__.pyi`.
 
 import asyncio as _asyncio
 import sys as _sys
-from typing import Any
+from typing import Any as _Any
 
 from oxloop import _namespace
+from oxloop._eager import create_eager_task_factory, eager_task_factory
 from oxloop._loop import EventLoop
 from oxloop._oxloop import (
     Barrier,
@@ -23,7 +24,6 @@ from oxloop._oxloop import (
     Condition,
     Event,
     Future,
-    Handle,
     LifoQueue,
     Lock,
     PriorityQueue,
@@ -31,9 +31,19 @@ from oxloop._oxloop import (
     QueueShutDown,
     Semaphore,
     Task,
-    TimerHandle,
+    TaskGroup,
+    Timeout,
     __version__,
+    as_completed,
+    create_task,
+    ensure_future,
+    gather,
+    shield,
     sleep,
+    timeout,
+    timeout_at,
+    wait,
+    wait_for,
 )
 from oxloop._runner import Runner, get_event_loop, new_event_loop, run
 from oxloop._server import Server
@@ -49,43 +59,7 @@ from oxloop._streams import (
 )
 
 if _sys.version_info >= (3, 14):
-    from oxloop._oxloop import future_add_to_awaited_by, future_discard_from_awaited_by  # noqa: F401
-
-__all__ = (
-    "Barrier",
-    "BoundedSemaphore",
-    "Condition",
-    "Event",
-    "EventLoop",
-    "EventLoopPolicy",
-    "Future",
-    "Handle",
-    "LifoQueue",
-    "Lock",
-    "PriorityQueue",
-    "Queue",
-    "QueueShutDown",
-    "Runner",
-    "Semaphore",
-    "Server",
-    "StreamReader",
-    "StreamReaderProtocol",
-    "StreamWriter",
-    "Task",
-    "TimerHandle",
-    "__version__",
-    "create_subprocess_exec",
-    "create_subprocess_shell",
-    "get_event_loop",
-    "install",
-    "new_event_loop",
-    "open_connection",
-    "open_unix_connection",
-    "run",
-    "sleep",
-    "start_server",
-    "start_unix_server",
-)
+    from oxloop._oxloop import future_add_to_awaited_by, future_discard_from_awaited_by
 
 
 def install() -> None:
@@ -102,7 +76,7 @@ def install() -> None:
     _policy.install()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     if name == "EventLoopPolicy":
         from oxloop._policy import EventLoopPolicy
 
@@ -120,4 +94,4 @@ def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
 
 
-__all__ = _namespace.fill(globals())  # type: ignore[assignment]
+__all__ = _namespace.fill(globals(), "EventLoopPolicy", "__version__")

@@ -28,6 +28,7 @@ from asyncio import (
     trsock as trsock,
 )
 from asyncio import TaskGroup as TaskGroup
+import sys
 from typing import Final
 
 from oxloop._loop import EventLoop as EventLoop
@@ -45,6 +46,14 @@ from oxloop._oxloop import (
 )
 from oxloop._policy import EventLoopPolicy as EventLoopPolicy
 from oxloop._runner import Runner as Runner, new_event_loop as new_event_loop, run as run
+
+if sys.version_info < (3, 13):
+    from oxloop._oxloop import QueueShutDown as QueueShutDown
+if sys.version_info < (3, 12):
+    from oxloop._eager import (
+        create_eager_task_factory as create_eager_task_factory,
+        eager_task_factory as eager_task_factory,
+    )
 
 __version__: Final[str]
 

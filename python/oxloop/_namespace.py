@@ -45,17 +45,18 @@ class Submodule(ModuleType):
         return sorted({*super().__dir__(), *dir(self._original)})
 
 
-def fill(package: dict[str, Any]) -> tuple[str, ...]:
+def fill(package: dict[str, Any], *more: str) -> tuple[str, ...]:
     """Complete the names of the package `oxloop` with those of asyncio.
 
     Args:
         package: the globals of the package, with the names that are oxloop's own.
+        more: names that are to be exported although the globals do not say so.
 
     Returns:
-        `__all__`: asyncio's, what oxloop offers on every version, and oxloop's own names.
+        `__all__`: asyncio's names, and oxloop's own.
     """
     own = [name for name in package if not name.startswith("_")]
-    names = dict.fromkeys([*asyncio.__all__, "TaskGroup", *package.get("__all__", own)])
+    names = dict.fromkeys([*asyncio.__all__, *own, *more])
     for name in names:
         if name not in package and hasattr(asyncio, name):
             package[name] = getattr(asyncio, name)
@@ -69,4 +70,4 @@ def fill(package: dict[str, Any]) -> tuple[str, ...]:
     for name, home in _HOMES.items():
         if name in package and home in package:
             setattr(package[home], name, package[name])
-    return tuple(name for name in names if name in package or name == "EventLoopPolicy")
+    return tuple(names)

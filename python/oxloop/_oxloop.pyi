@@ -28,12 +28,12 @@ from typing import (
     TypeVar,
     TypeVarTuple,
     final,
-    overload,
 )
 from weakref import WeakSet
 
 from typing_extensions import Buffer, disjoint_base
 
+from oxloop._combinators import *
 from oxloop._native_simulation import _SimSocket, _Simulation
 from oxloop._native_streams import (
     StreamReader,
@@ -88,20 +88,20 @@ __all__ = [
     "PriorityQueue",
     "QueueShutDown",
     "describe_driver",
-    "sleep",
     "_after_fork_in_child",
     "_set_stream_classes",
     "future_add_to_awaited_by",
     "future_discard_from_awaited_by",
 ]
+# fmt: off
+__all__ += ["TaskGroup", "Timeout", "_AsCompletedIterator", "_DoneCallback", "_GatheringFuture",
+            "_ShieldingFuture", "_Waiting", "as_completed", "create_task", "ensure_future",
+            "gather", "shield", "sleep", "timeout", "timeout_at", "wait", "wait_for"]
+# fmt: on
 
 __version__: Final[str]
 
 def describe_driver() -> list[str]: ...
-@overload
-def sleep(delay: float) -> _Coroutine[None]: ...
-@overload
-def sleep(delay: float, result: _T) -> _Coroutine[_T]: ...
 def _after_fork_in_child() -> None: ...
 def future_add_to_awaited_by(fut: Any, waiter: Any, /) -> None: ...
 def future_discard_from_awaited_by(fut: Any, waiter: Any, /) -> None: ...

@@ -6,14 +6,14 @@ Python, and it takes a loop factory.
 
 Decision: subclass the running version's `Runner` and change one thing, the default factory.
 
-What can still go wrong: a Runner that was given a factory does not call `set_event_loop`, ours
-neither. `asyncio.get_event_loop()` outside a coroutine therefore does not find the loop, just as
-with `asyncio.run(main(), loop_factory=...)`.
+What can still go wrong: a policy that the program has set and that makes loops of its own
+(uvloop's, say) decides, as in `asyncio.run`; `loop_factory=oxloop.new_event_loop` overrides it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.unix_events
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -29,6 +29,23 @@ def new_event_loop() -> EventLoop:
     return EventLoop()
 
 
+def _policy() -> Any:
+    """Return the event loop policy, or None where there are none (3.16 and later)."""
+    get_policy: Any = getattr(asyncio.events, "_get_event_loop_policy", None)
+    if get_policy is None:
+        get_policy = getattr(asyncio.events, "get_event_loop_policy", None)
+    return None if get_policy is None else get_policy()
+
+
+def _makes_loops_of_its_own(policy: Any) -> bool:
+    """Whether a policy stands for a certain loop: then that is the program's explicit choice."""
+    base: Any = asyncio.unix_events._UnixDefaultEventLoopPolicy
+    if type(policy).new_event_loop is not base.new_event_loop:
+        return True
+    factory = getattr(policy, "_loop_factory", None)
+    return factory is not asyncio.unix_events.SelectorEventLoop and factory is not EventLoop
+
+
 def get_event_loop() -> asyncio.AbstractEventLoop:
     """Return the running loop, or the current one of this thread, as `asyncio.get_event_loop`.
 
@@ -41,15 +58,13 @@ def get_event_loop() -> asyncio.AbstractEventLoop:
     running = asyncio._get_running_loop()
     if running is not None:
         return running
-    if sys.version_info < (3, 14):
-        policy: Any = asyncio.get_event_loop_policy()
-        default: Any = asyncio.DefaultEventLoopPolicy
-        if type(policy) is default and "_loop_factory" not in vars(policy):
-            policy._loop_factory = new_event_loop
-            try:
-                return policy.get_event_loop()  # type: ignore[no-any-return]
-            finally:
-                del policy._loop_factory
+    policy = _policy()
+    if sys.version_info < (3, 14) and policy is not None and not _makes_loops_of_its_own(policy):
+        policy._loop_factory = new_event_loop
+        try:
+            return policy.get_event_loop()  # type: ignore[no-any-return]
+        finally:
+            del policy._loop_factory
     return asyncio.get_event_loop()
 
 
@@ -58,13 +73,25 @@ class Runner(asyncio.Runner):  # type: ignore[misc]  # final to type checkers on
 
     Args:
         debug: the loop's debug mode; None leaves it to the environment, as asyncio does.
-        loop_factory: makes the loop; None means `oxloop.new_event_loop`.
+        loop_factory: makes the loop; None means `oxloop.new_event_loop`, unless the program has set
+            an event loop policy with loops of its own.
     """
 
     def __init__(
         self, *, debug: bool | None = None, loop_factory: _LoopFactory | None = None
     ) -> None:
-        super().__init__(debug=debug, loop_factory=loop_factory or new_event_loop)
+        super().__init__(debug=debug, loop_factory=loop_factory or self._new_current_loop)
+
+    def _new_current_loop(self) -> asyncio.AbstractEventLoop:
+        policy = _policy()
+        if policy is not None and _makes_loops_of_its_own(policy):
+            loop: asyncio.AbstractEventLoop = policy.new_event_loop()
+        else:
+            loop = new_event_loop()
+        # As asyncio does without a factory; `close()` takes it back.
+        asyncio.set_event_loop(loop)
+        self._set_event_loop = True
+        return loop
 
 
 def run(

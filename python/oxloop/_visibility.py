@@ -24,12 +24,24 @@ from typing import Any
 
 from . import _oxloop
 
-_loops: weakref.WeakSet[Any] = weakref.WeakSet()
+# A dict of references: a WeakSet costs a program that makes many loops ten times as much.
+_loops: dict[int, weakref.ref[Any]] = {}
 
 
 def track(loop: Any) -> None:
-    """Include the tasks of `loop` from now on."""
-    _loops.add(loop)
+    """Include the tasks of `loop` from now on, for as long as it lives."""
+    number = id(loop)
+    _loops[number] = weakref.ref(loop, lambda gone: _forget(number, gone))
+
+
+def _forget(number: int, gone: weakref.ref[Any]) -> None:
+    if _loops.get(number) is gone:
+        del _loops[number]
+
+
+def _tracked() -> list[Any]:
+    loops = [reference() for reference in list(_loops.values())]
+    return [loop for loop in loops if loop is not None]
 
 
 class TaskSet(weakref.WeakSet):  # type: ignore[type-arg]
@@ -37,7 +49,7 @@ class TaskSet(weakref.WeakSet):  # type: ignore[type-arg]
 
     def __iter__(self) -> Iterator[Any]:
         yield from super().__iter__()
-        for loop in list(_loops):
+        for loop in _tracked():
             yield from loop._pending_tasks()
 
 
@@ -62,5 +74,5 @@ def install() -> None:
 def after_fork_in_child() -> None:
     """Every loop made so far is the parent's: let go of what is shared with it."""
     _oxloop._after_fork_in_child()
-    for loop in list(_loops):
+    for loop in _tracked():
         loop._disown()

@@ -3,9 +3,10 @@
     python tests/conformance/run.py [--json FILE] [-j JOBS] [--debug]
 
 Two runs, with the substitutions that run_cpython_tests.py describes: every test that it keeps for a
-foreign loop, on our loop; then the tests of tasks and futures with our Task and Future in place of
-the C ones. With --debug the first is made a second time in asyncio's debug mode. Each exclusion and
-its reason stand in run_cpython_tests.py; there are no others.
+foreign loop, on our loop; then the same with `import oxloop as asyncio`, which puts our names, Task
+and Future among them, in the place of asyncio's. With --debug the first is made a second time in
+asyncio's debug mode. Each exclusion and its reason stand in run_cpython_tests.py; there are no
+others.
 
 Exit status 1 for any failure or error. A Python without its own tests (Debian's python3 has
 none) is a skip, loudly.
@@ -27,8 +28,6 @@ RUNNER = Path(__file__).with_name("run_cpython_tests.py")
 
 LOOP = "oxloop:new_event_loop"
 
-SUBSTITUTED = ("futures", "futures2", "tasks")
-
 TOTALS = ("passed", "failed", "errors", "skipped")
 
 
@@ -45,10 +44,7 @@ def runs(debug: bool) -> list[Run]:
     found = [Run("loop", ())]
     if debug:
         found.append(Run("loop, debug mode", ("--debug",)))
-    substitution = ("--task", "oxloop:Task", "--future", "oxloop:Future")
-    found.append(
-        Run("Task and Future", ("--modules", ",".join(SUBSTITUTED), *substitution)),
-    )
+    found.append(Run("import oxloop as asyncio", ("--namespace", "oxloop")))
     return found
 
 

@@ -57,7 +57,44 @@ class TaskGroup(asyncio.TaskGroup):
             super()._on_task_done(task)  # type: ignore[misc]
 
 
-STANDARD = SimpleNamespace(**{**vars(asyncio), "TaskGroup": TaskGroup})
+class Timeout(asyncio.Timeout):  # type: ignore[misc]  # final to type checkers only
+    """asyncio's, that leaves a cancellation alone which was requested before the block.
+
+    As in oxloop (docs/differences.md, python/cpython#134471).
+    """
+
+    _expected = _overtaken = False
+
+    def _is_being_cancelled(self) -> bool:
+        task: Any = self._task
+        waiter = task._fut_waiter
+        return task._must_cancel or (waiter is not None and waiter.cancelled())
+
+    async def __aenter__(self) -> Any:
+        entered = await super().__aenter__()
+        self._expected = self._is_being_cancelled()
+        return entered
+
+    def _on_timeout(self) -> None:
+        self._overtaken = self._expected and self._is_being_cancelled()
+        super()._on_timeout()  # type: ignore[misc]
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
+        try:
+            return await super().__aexit__(kind, error, traceback)
+        except TimeoutError:
+            if self._overtaken:
+                return None
+            raise
+
+
+def timeout(delay: float | None) -> Timeout:
+    """`asyncio.timeout`, of the class above."""
+    loop = asyncio.get_running_loop()
+    return Timeout(None if delay is None else loop.time() + delay)
+
+
+STANDARD = SimpleNamespace(**{**vars(asyncio), "TaskGroup": TaskGroup, "timeout": timeout})
 
 OURS: Any = oxloop
 if oxloop.TaskGroup is asyncio.TaskGroup:

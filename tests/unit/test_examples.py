@@ -43,6 +43,7 @@ def test_all_examples_are_here() -> None:
         "executors.py",
         "crawler.py",
         "echo.py",
+        "one_line_changed.py",
     } <= set(PROGRAMS)
 
 
@@ -53,6 +54,14 @@ def test_output_is_the_same(program: str) -> None:
     assert expected.strip()
     again = ["-m", "oxloop", "run", path] if "oxloop" in loops.names() else [path]
     assert output(*again) == expected
+
+
+def test_the_changed_line_changes_nothing_else() -> None:
+    path = EXAMPLES / "one_line_changed.py"
+    changed = "import oxloop as asyncio"
+    program = path.read_text()
+    assert program.count(changed) == 1
+    assert output("-c", program.replace(changed, "import asyncio")) == output(str(path))
 
 
 @pytest.mark.parametrize("talker", [name for name in loops.names() if name != "uvloop"])

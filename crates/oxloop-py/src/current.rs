@@ -143,6 +143,18 @@ impl CurrentTask {
     }
 }
 
+/// `asyncio.current_task(home)`
+pub fn of<'py>(home: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = home.py();
+    match registry(py)? {
+        Registry::Dict(dict) => dict.bind(py).get_item(home),
+        Registry::Swap(_) => {
+            let task = crate::stdlib::current_task(py)?.call1((home,))?;
+            Ok((!task.is_none()).then_some(task))
+        }
+    }
+}
+
 /// Makes `task` (or none) current for `home` and returns what was; for any loop.
 pub fn swap(home: &Bound<'_, PyAny>, task: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ref>> {
     let py = home.py();

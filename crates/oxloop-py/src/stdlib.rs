@@ -47,7 +47,14 @@ imported! {
     get_running_loop = "asyncio.events"."get_running_loop";
     run_until_complete_cb = "asyncio.base_events"."_run_until_complete_cb";
     ensure_future = "asyncio.tasks"."ensure_future";
-    set_result_unless_cancelled = "asyncio.futures"."_set_result_unless_cancelled";
+    release_waiter = "asyncio.tasks"."_release_waiter";
+    gathering_future = "asyncio.tasks"."_GatheringFuture";
+    asyncio_timeout = "asyncio.timeouts"."Timeout";
+    asyncio_task_group = "asyncio.taskgroups"."TaskGroup";
+    asyncio_shield = "asyncio.tasks"."shield";
+    current_task = "asyncio.tasks"."current_task";
+    exception_group = "builtins"."ExceptionGroup";
+    base_exception_group = "builtins"."BaseExceptionGroup";
     wrap_future = "asyncio.futures"."wrap_future";
     /// 3.14 and later.
     foreign_add_to_awaited_by = "_asyncio"."future_add_to_awaited_by";
@@ -89,7 +96,6 @@ imported! {
     queue_empty = "asyncio.queues"."QueueEmpty";
     warn = "warnings"."warn";
     main_thread = "threading"."main_thread";
-    is_debug_mode = "asyncio.coroutines"."_is_debug_mode";
 }
 
 /// `asyncio.QueueShutDown`; one of our own where asyncio has none yet (before 3.13).

@@ -308,6 +308,12 @@ fn throw_into(iterator: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult
     }
 }
 
+/// A coroutine of an `async def` function, or a native one.
+#[inline]
+pub fn is_plain_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    call::is_python_coroutine(object) || call::is_exactly::<Coroutine>(object)
+}
+
 /// A future of ours whose methods nobody can have replaced.
 #[inline]
 pub fn plain_future<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Future>> {

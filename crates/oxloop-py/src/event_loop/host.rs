@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{Chunk, Driver, EventLoop, Job, Source, as_handle};
+use crate::combinators::{Listener, Timeout};
 use crate::coroutine::plain_future;
 use crate::ffi::object::attached;
 use crate::ffi::{Entered, Ref, call};
@@ -184,6 +185,12 @@ impl Host for RunningLoop {
                     self.timed(py, &name, || Handle::run(handle.bind(py), as_handle(py, &handle)));
                 self.settle(py, &name, outcome)
             }
+            Job::Tell(listener, future) => {
+                // No Python code but in rare cases, which withdraw the current task themselves.
+                let outcome = Listener::tell(&listener, future.bind(py));
+                drop(future);
+                self.settle(py, &JobName::Io(&listener), outcome)
+            }
             Job::Callback(parts) => {
                 self.idle();
                 let (function, future, context) = *parts;
@@ -211,6 +218,11 @@ impl Host for RunningLoop {
             }
             let resolved = Future::resolve(future, none(py));
             return self.settle(py, &JobName::Io(&timer), resolved);
+        }
+        if let Ok(timeout) = timer.bind(py).cast::<Timeout>() {
+            self.idle();
+            let fired = Timeout::fire(timeout);
+            return self.settle(py, &JobName::Io(&timer), fired);
         }
         as_handle(py, &timer).timer_fired();
         self.run_job(Job::Handle(timer))

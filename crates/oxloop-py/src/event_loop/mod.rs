@@ -60,6 +60,8 @@ pub enum Job {
     StepThrow(Box<(Ref, Ref)>),
     /// A native task and the native future that it awaited, now done.
     Wakeup(Ref, Ref),
+    /// A native object that follows a future, and the future, now done.
+    Tell(Ref, Ref),
     /// A done callback: function, future, context.
     Callback(Box<(Ref, Ref, Ref)>),
     /// A handle made by `call_soon`.
@@ -114,6 +116,8 @@ pub struct EventLoop {
     overridden: Cell<bool>,
     /// The class or the user has replaced `create_future`.
     own_futures: Cell<bool>,
+    /// Likewise `create_task`.
+    own_tasks: Cell<bool>,
     /// Likewise `call_later` or `call_at`.
     own_timers: Cell<bool>,
     /// `time` was replaced likewise: timers follow it.
@@ -188,6 +192,12 @@ impl EventLoop {
     #[inline]
     pub fn makes_plain_timers(&self) -> bool {
         !self.own_timers.get() && !self.debug.get()
+    }
+
+    /// Whether `create_task` makes a native task.
+    #[inline]
+    pub fn makes_plain_tasks(&self) -> bool {
+        !self.own_tasks.get() && !self.task_factory.is_some() && self.is_plain()
     }
 
     /// Whether `create_future` is native and nobody wants to know who called it.
@@ -318,6 +328,7 @@ impl EventLoop {
             debug: Cell::new(false),
             overridden: Cell::new(false),
             own_futures: Cell::new(false),
+            own_tasks: Cell::new(false),
             own_timers: Cell::new(false),
             own_clock: Cell::new(false),
             thread: Cell::new(None),
@@ -400,7 +411,7 @@ fn traverse_job(job: &Job, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
             parts.0.traverse(visit)?;
             parts.1.traverse(visit)
         }
-        Job::Wakeup(task, future) => {
+        Job::Wakeup(task, future) | Job::Tell(task, future) => {
             task.traverse(visit)?;
             future.traverse(visit)
         }

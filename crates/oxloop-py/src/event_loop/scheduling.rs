@@ -129,6 +129,11 @@ impl EventLoop {
         Ok(slf.get().core().add_timer(Deadline::from_secs(when), Ref::from_borrowed(future)))
     }
 
+    /// A timer at `when_s` of the loop's clock for an object that `Host::run_timer` knows.
+    pub fn add_object<T>(slf: &Bound<'_, Self>, when_s: f64, object: &Bound<'_, T>) -> TimerKey {
+        slf.get().core().add_timer(Deadline::from_secs(when_s), Ref::from_borrowed(object))
+    }
+
     /// `loop.time()`, by the user's clock if there is one.
     pub fn now_s(slf: &Bound<'_, Self>) -> PyResult<f64> {
         if slf.get().own_clock.get() {

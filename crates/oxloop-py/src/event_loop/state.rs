@@ -18,7 +18,9 @@ impl EventLoop {
     pub(super) fn prepare(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        this.debug.set(stdlib::is_debug_mode(py)?.call0()?.is_truthy()?);
+        // Looked up each time: tests replace it.
+        let is_debug_mode = py.import("asyncio.coroutines")?.getattr("_is_debug_mode")?;
+        this.debug.set(is_debug_mode.call0()?.is_truthy()?);
         // Wanted when the loop is collected at exit, when nothing can be imported any more.
         stdlib::warn(py)?;
         stdlib::main_thread(py)?;
@@ -43,6 +45,7 @@ impl EventLoop {
         this.overridden.set(replaced(intern!(py, "call_soon"))?);
         this.own_clock.set(replaced(intern!(py, "time"))?);
         this.own_futures.set(replaced(intern!(py, "create_future"))?);
+        this.own_tasks.set(replaced(intern!(py, "create_task"))?);
         this.own_timers
             .set(replaced(intern!(py, "call_later"))? || replaced(intern!(py, "call_at"))?);
         Ok(())
@@ -100,6 +103,7 @@ impl EventLoop {
             "time" => this.own_clock.set(true),
             "call_soon" => this.overridden.set(true),
             "create_future" => this.own_futures.set(true),
+            "create_task" => this.own_tasks.set(true),
             "call_later" | "call_at" => this.own_timers.set(true),
             _ => {}
         }
@@ -109,7 +113,7 @@ impl EventLoop {
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
         set_attribute(slf.as_any(), name, None)?;
         match name.to_str()? {
-            "time" | "call_soon" | "create_future" | "call_later" | "call_at" => {
+            "time" | "call_soon" | "create_future" | "create_task" | "call_later" | "call_at" => {
                 Self::look_for_overrides(slf)
             }
             _ => Ok(()),
@@ -176,6 +180,7 @@ impl EventLoop {
             .map(|job| match job {
                 super::Job::Step(object)
                 | super::Job::Wakeup(object, _)
+                | super::Job::Tell(object, _)
                 | super::Job::Handle(object)
                 | super::Job::Method(object, _) => object.clone(),
                 super::Job::StepThrow(parts) => parts.0.clone(),

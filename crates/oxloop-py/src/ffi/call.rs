@@ -334,3 +334,27 @@ pub fn awaitable_iterator<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py
     }
     Ok(iterator)
 }
+
+/// `raise error` here: it gets the exception that is being handled as its context.
+pub fn raised(error: &Bound<'_, PyAny>) -> PyErr {
+    // SAFETY: an exception instance and its class, both live; sets the pending exception.
+    unsafe {
+        ffi::PyErr_SetObject(ffi::Py_TYPE(error.as_ptr()).cast(), error.as_ptr());
+    }
+    PyErr::fetch(error.py())
+}
+
+/// `raise error from cause`, where `cause` is being handled.
+pub fn raised_from(error: &Bound<'_, PyAny>, cause: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let py = error.py();
+    error.setattr(pyo3::intern!(py, "__context__"), cause)?;
+    error.setattr(pyo3::intern!(py, "__cause__"), cause)?;
+    Ok(PyErr::from_value(error.clone()))
+}
+
+/// Whether `object` is a coroutine of an `async def` function.
+#[inline]
+pub fn is_python_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}

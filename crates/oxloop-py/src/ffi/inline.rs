@@ -15,6 +15,8 @@ const SPACE_WORDS: usize = 10;
 
 type Space = [MaybeUninit<usize>; SPACE_WORDS];
 
+type View = fn(&Space) -> &dyn Body;
+
 fn view<B: Body>(space: &Space) -> &dyn Body {
     // SAFETY: `InlineCell::holding` stored a `B` together with this function, checked that it fits, and
     // nobody else sets either.
@@ -34,7 +36,7 @@ impl Drop for Use<'_> {
 pub struct InlineCell {
     space: UnsafeCell<Space>,
     /// Sees the space as the body that was stored; None when that is gone.
-    view: Cell<Option<fn(&Space) -> &dyn Body>>,
+    view: Cell<Option<View>>,
     /// How many calls of `with` are under way.
     users: Cell<u32>,
 }

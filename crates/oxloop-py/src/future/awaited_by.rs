@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyFrozenSet};
 
 use super::{Callback, Future};
+use crate::combinators::Listener;
 use crate::ffi::Ref;
 use crate::stdlib;
 use crate::task::TaskWakeup;
@@ -30,6 +31,7 @@ impl Future {
         for callback in self.callbacks() {
             match callback {
                 Callback::Wake(waiter) | Callback::AwaitedBy(waiter) => waiters.push(waiter),
+                Callback::Tell(listener) => waiters.extend(Listener::awaiter(py, &listener)?),
                 Callback::Call { function, .. } => waiters.extend(woken(function.bind(py))?),
             }
         }

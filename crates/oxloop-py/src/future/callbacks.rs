@@ -10,8 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::Future;
+use crate::combinators::Listener;
 use crate::event_loop::{EventLoop, Job};
-use crate::ffi::Ref;
+use crate::ffi::{Ref, context};
 use crate::task::{Task, TaskWakeup};
 
 /// Who is told when the future is done.
@@ -19,6 +20,8 @@ use crate::task::{Task, TaskWakeup};
 pub enum Callback {
     /// A native task that awaits this future, on the same native loop.
     Wake(Ref),
+    /// A native object that follows the future (`combinators/listener.rs`).
+    Tell(Ref),
     /// Anybody else: `function(future)`, to be run in `context`.
     Call { function: Ref, context: Ref },
     /// Nobody is told: it is only known who awaits the future (see `awaited_by.rs`).
@@ -52,6 +55,11 @@ impl Future {
                     native.push(Job::Wakeup(task, Ref::from_borrowed(slf)));
                     return Ok(());
                 }
+                Callback::Tell(listener) => {
+                    native.check_open()?;
+                    native.push(Job::Tell(listener, Ref::from_borrowed(slf)));
+                    return Ok(());
+                }
                 Callback::Call { function, context } if !native.debug() => {
                     native.check_open()?;
                     native.push(Job::Callback(Box::new((
@@ -72,6 +80,11 @@ impl Future {
                 let context = task.bind_as::<Task>(py).get().context(py)?;
                 let wakeup = TaskWakeup::new_object(py, task)?;
                 call_soon(py, home.bind(py), wakeup, slf.as_any(), context)
+            }
+            Callback::Tell(listener) => {
+                let context = context::copy_current(py)?;
+                let function = Listener::callable(py, listener)?;
+                call_soon(py, home.bind(py), function, slf.as_any(), context)
             }
             Callback::Call { function, context } => {
                 call_soon(py, home.bind(py), function, slf.as_any(), context)
@@ -96,6 +109,17 @@ impl Future {
             }
         }
         Ok(())
+    }
+
+    /// The native task that awaits the future, if it was the first to ask.
+    pub fn waiting_task(&self) -> Option<Ref> {
+        let first = self.first.take();
+        let task = match &first {
+            Some(Callback::Wake(task)) => Some(task.clone()),
+            _ => None,
+        };
+        self.first.set(first);
+        task
     }
 
     /// A copy of the callbacks, in order.
@@ -125,6 +149,7 @@ impl Future {
                     Ok(wakeup) => wakeup.get().is_of(task),
                     Err(_) => false,
                 },
+                Callback::Tell(listener) => Listener::is_callable_of(function, listener),
                 Callback::Call { function: own, .. } => {
                     own.is(function) || own.bind(py).eq(function)?
                 }
@@ -138,9 +163,10 @@ impl Future {
     }
 
     /// Takes one entry with the identity of `callback` out of the list.
-    pub(super) fn discard(&self, callback: &Callback) -> bool {
+    pub fn discard(&self, callback: &Callback) -> bool {
         let same = |other: &Callback| match (callback, other) {
             (Callback::Wake(a), Callback::Wake(b))
+            | (Callback::Tell(a), Callback::Tell(b))
             | (Callback::AwaitedBy(a), Callback::AwaitedBy(b)) => a.as_ptr() == b.as_ptr(),
             (
                 Callback::Call { function: a, context: c },

@@ -88,7 +88,7 @@ impl Future {
     }
 
     /// The exception of a finished future, or None; CancelledError or InvalidStateError otherwise.
-    fn exception<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn exception<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
         match this.state.get() {
@@ -220,6 +220,11 @@ impl Future {
                     let context = task.bind_as::<Task>(py).get().context(py)?;
                     let wakeup = TaskWakeup::new_object(py, task)?;
                     (wakeup.into_bound(py), context.into_bound(py))
+                }
+                Callback::Tell(listener) => {
+                    let context = crate::ffi::context::copy_current(py)?;
+                    let function = crate::combinators::Listener::callable(py, listener)?;
+                    (function.into_bound(py), context.into_bound(py))
                 }
                 Callback::Call { function, context } => {
                     (function.into_bound(py), context.into_bound(py))

@@ -181,6 +181,12 @@ impl Future {
         self.blocking.replace(false)
     }
 
+    /// Finished with a result.
+    #[inline]
+    pub fn has_value(&self) -> bool {
+        self.state.get() == State::Finished && !self.failed.get()
+    }
+
     /// Sets `_asyncio_future_blocking`: the future is about to be yielded to its task.
     #[inline]
     pub fn set_blocking(&self) {
@@ -332,10 +338,11 @@ impl Future {
         let py = slf.py();
         this.log_traceback.set(false);
         let Some(home) = this.home.bound(py) else { return Ok(()) };
+        let class = slf.getattr(intern!(py, "__class__"))?;
         let report = PyDict::new(py);
         report.set_item(
             "message",
-            format!("{} exception was never retrieved", slf.get_type().name()?),
+            format!("{} exception was never retrieved", class.getattr(intern!(py, "__name__"))?),
         )?;
         report.set_item("exception", this.outcome.or_none(py))?;
         report.set_item("future", slf)?;
@@ -366,8 +373,9 @@ impl Future {
         self.home.traverse(visit)?;
         self.outcome.traverse(visit)?;
         let visit_callback = |callback: &Callback| match callback {
-            Callback::Wake(task) => task.traverse(visit),
-            Callback::AwaitedBy(waiter) => waiter.traverse(visit),
+            Callback::Wake(object) | Callback::Tell(object) | Callback::AwaitedBy(object) => {
+                object.traverse(visit)
+            }
             Callback::Call { function, context } => {
                 function.traverse(visit)?;
                 context.traverse(visit)

@@ -1,12 +1,12 @@
 //! The methods and attributes of `Task` as Python sees them.
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::Task;
+use crate::combinators::any_future;
 use crate::ffi::Ref;
 use crate::ffi::class::Finalize;
 use crate::ffi::fastcall::Args;
@@ -52,7 +52,7 @@ impl Task {
     ///
     /// Returns False if the task is done.
     #[pyo3(signature = (msg = None))]
-    fn cancel(slf: &Bound<'_, Self>, msg: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    pub fn cancel(slf: &Bound<'_, Self>, msg: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let py = slf.py();
         let this = slf.get();
         let future = slf.as_super().get();
@@ -65,9 +65,7 @@ impl Task {
         }
         this.cancel_requests.set(this.cancel_requests.get() + 1);
         if let Some(waiter) = this.waiter.bound(py) {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item(intern!(py, "msg"), msg)?;
-            if waiter.call_method(intern!(py, "cancel"), (), Some(&kwargs))?.is_truthy()? {
+            if any_future::cancel_with(&waiter, msg)? {
                 // The task is woken with CancelledError by what it waited for.
                 return Ok(true);
             }
@@ -78,12 +76,12 @@ impl Task {
     }
 
     /// How many cancellation requests are pending.
-    fn cancelling(&self) -> usize {
+    pub fn cancelling(&self) -> usize {
         self.cancel_requests.get()
     }
 
     /// Take one cancellation request back; returns how many are left.
-    fn uncancel(&self, py: Python<'_>) -> usize {
+    pub fn uncancel(&self, py: Python<'_>) -> usize {
         let requests = self.cancel_requests.get();
         if requests > 0 {
             self.cancel_requests.set(requests - 1);

@@ -25,9 +25,9 @@ use oxloop_core::Token;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
+use crate::coroutine::{is_plain_coroutine, plain_future};
 use crate::event_loop::{EventLoop, Job};
 use crate::ffi::call::Recursion;
 use crate::ffi::class::Finalize;
@@ -281,6 +281,20 @@ impl Task {
         Ok(())
     }
 
+    /// Whether a CancelledError is on its way into the coroutine.
+    pub fn is_being_cancelled(&self, py: Python<'_>) -> bool {
+        self.must_cancel.get()
+            || self.waiter.get().is_some_and(|waiter| {
+                plain_future(waiter.bind(py))
+                    .is_some_and(|future| future.get().state() == State::Cancelled)
+            })
+    }
+
+    /// Nobody need be told if the task dies pending.
+    pub fn forget(&self) {
+        self.log_destroy_pending.set(false);
+    }
+
     /// The context of the task's steps.
     pub fn context(&self, py: Python<'_>) -> PyResult<Ref> {
         match self.context.get() {
@@ -324,18 +338,11 @@ impl Task {
     }
 }
 
-/// TypeError unless `object` is a coroutine; types seen before are remembered.
+/// TypeError unless `object` is a coroutine.
 #[inline]
 pub fn ensure_coroutine(object: &Bound<'_, PyAny>) -> PyResult<()> {
-    static EXACT: PyOnceLock<usize> = PyOnceLock::new();
     let py = object.py();
-    let class = object.get_type();
-    let exact = *EXACT.get_or_init(py, || {
-        py.import("types")
-            .and_then(|types| types.getattr("CoroutineType"))
-            .map_or(0, |class| class.as_ptr() as usize)
-    });
-    if class.as_ptr() as usize == exact {
+    if is_plain_coroutine(object) {
         return Ok(());
     }
     if stdlib::is_coroutine(py)?.call1((object,))?.is_truthy()? {

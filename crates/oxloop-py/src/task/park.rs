@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{Task, TaskWakeup};
+use crate::combinators::any_future;
+use crate::coroutine::plain_future;
 use crate::ffi::Ref;
 use crate::future::{Callback, Future};
 
@@ -42,7 +44,7 @@ impl Task {
                 }
             };
             self.waiter.set(Ref::from_borrowed(awaited));
-            if is_plain_future(future) {
+            if plain_future(awaited).is_some() {
                 Future::add_callback(future, callback)?;
             } else {
                 // A subclass may have its own add_done_callback.
@@ -68,9 +70,7 @@ impl Task {
     fn cancel_waiter(&self, slf: &Bound<'_, Self>, waiter: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = slf.py();
         let message = slf.as_super().get().cancel_message().or_none(py);
-        let kwargs = PyDict::new(py);
-        kwargs.set_item(intern!(py, "msg"), message)?;
-        waiter.call_method(intern!(py, "cancel"), (), Some(&kwargs))?.is_truthy()
+        any_future::cancel_with(waiter, Some(&message))
     }
 
     /// `awaited.add_done_callback(wakeup, context=…)`.
@@ -168,11 +168,4 @@ impl Task {
         );
         self.complain_soon(slf, text)
     }
-}
-
-/// `<Future…>` exactly, or an exact `Task`: classes whose methods nobody replaced.
-#[inline]
-fn is_plain_future(future: &Bound<'_, Future>) -> bool {
-    let class = future.get_type();
-    class.is(future.py().get_type::<Future>()) || class.is(future.py().get_type::<Task>())
 }
