@@ -94,5 +94,5 @@ bench: need-python ## against asyncio and uvloop, interleaved (BENCH_ARGS=... fo
 	.venv/bin/python benches/report.py --loops asyncio,uvloop,oxloop $(BENCH_ARGS)
 
 clean: ## remove the environments, the results and what was built
-	rm -rf .venv .venv-[0-9]* results target dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-[0-9]* .pythons results target dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

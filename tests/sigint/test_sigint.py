@@ -36,9 +36,10 @@ SCENARIOS = [
 
 def outcome(scenario: str, loop_name: str) -> tuple[int, str, bool]:
     """Run a scenario: its exit status, its trace, whether it shows a KeyboardInterrupt."""
+    search_path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     program = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", str(PROGRAMS), scenario, loop_name],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": search_path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
