@@ -3,16 +3,16 @@
 #
 #   test_versions.sh RESULTS VERSION...
 #
-# A version that is absent is skipped, loudly. The programs of tests/ecosystem run once, on the
-# newest version up to 3.13 that is found: their wheels exist there for certain.
+# Two versions run at a time. A version that is absent is skipped, loudly. The programs of
+# tests/ecosystem run once, on the newest version up to 3.13 that is found: their wheels exist there
+# for certain.
 # Exit status 1 when anything failed.
-set -eu
+set -u
 
 results=$1
 shift
 cd "$(dirname "$0")/.."
 mkdir -p "$results"
-failed=0
 
 # step NAME COMMAND...: run it, remember its exit status for sum_results.py.
 step() {
@@ -21,7 +21,7 @@ step() {
     status=0
     "$@" </dev/null || status=$?
     echo "$status" > "$results/$name.status"
-    [ "$status" -eq 0 ] || { failed=1; echo "== $name FAILED (exit status $status)" >&2; }
+    [ "$status" -eq 0 ] || echo "== $name FAILED (exit status $status)" >&2
     return "$status"
 }
 
@@ -32,21 +32,43 @@ for version in 3.11 3.12 3.13; do
     esac
 done
 
-for version in "$@"; do
+# Everything about one version.
+test_version() {
     venv=.venv-$version
     if ! python=$(sh scripts/find_python.sh "$version"); then
         echo "== SKIPPED: Python $version is absent, nothing is tested on it" >&2
         echo absent > "$results/python-$version.skipped"
-        continue
+        return 0
     fi
     echo "== Python $version: $python" >&2
-    step "venv-$version" sh scripts/make_venv.sh "$python" "$venv" requirements/test.txt || continue
-    step "build-$version" sh scripts/install_wheel.sh "$venv" || continue
+    step "venv-$version" sh scripts/make_venv.sh "$python" "$venv" requirements/test.txt || return 1
+    step "build-$version" sh scripts/install_wheel.sh "$venv" || return 1
     options=
     if [ "$version" = "$ecosystem" ]; then
         step "programs-$version" sh scripts/make_venv.sh "$python" "$venv" \
             requirements/ecosystem.txt && options=--ecosystem || true
     fi
-    sh scripts/test_python.sh "$venv" "$results" $options || failed=1
+    # A shell's background command ignores SIGINT, and its children with it: tests send that signal.
+    env --default-signal=INT sh scripts/test_python.sh "$venv" "$results" $options
+}
+
+# One lane after the other would leave a processor idle: most tests wait. The output of a version
+# comes in one piece, when it has ended.
+lane() {
+    for version in "$@"; do
+        status=0
+        test_version > "$results/python-$version.log" 2>&1 || status=1
+        cat "$results/python-$version.log"
+        [ "$status" -eq 0 ] || echo "$version" >> "$results/failed-versions"
+    done
+}
+
+rm -f "$results/failed-versions"
+first= second= turn=1
+for version in "$@"; do
+    if [ "$turn" -eq 1 ]; then first="$first $version"; turn=2; else second="$second $version"; turn=1; fi
 done
-exit "$failed"
+lane $second &
+lane $first
+wait
+[ ! -e "$results/failed-versions" ]

@@ -561,6 +561,7 @@ def _made_by_default(kind: type) -> Callable[[World], Any] | None:
 
 def load() -> tuple[dict[str, Callable[[World], Any]], list[str]]:
     """All receivers, and the names of the module's classes that have none."""
+    import combinator_receivers  # noqa: F401
     import later_receivers  # noqa: F401
 
     covered = set()
