@@ -82,6 +82,7 @@ class _GatheringFuture(Future[Any]):
 @final
 class _ShieldingFuture(Future[Any]):
     def cancel(self, msg: Any | None = None) -> bool: ...
+    def _let_go(self) -> None: ...
 
 @final
 class _DoneCallback:

@@ -145,7 +145,7 @@ async def streams() -> None:
 async def sockets() -> None:
     """`sock_recv` and `sock_sendall`, readers and writers."""
     loop = asyncio.get_running_loop()
-    ends = socket.socketpair()
+    ends = whole_socketpair()
     for end in ends:
         end.setblocking(False)
 
@@ -172,6 +172,15 @@ async def sockets() -> None:
             await answering
         for end in ends:
             end.close()
+
+
+def whole_socketpair() -> tuple[socket.socket, socket.socket]:
+    """`socket.socketpair()`, which loses a descriptor when it is interrupted between its halves."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        return socket.socketpair()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 async def threads() -> None:
@@ -290,6 +299,15 @@ def state() -> dict[str, Any]:
     }
 
 
+def open_files() -> str:
+    """What the descriptors of this process are."""
+    files = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            files.append(f"{number}: {os.readlink('/proc/self/fd/' + number)}")
+    return ", ".join(files)
+
+
 def settled(before: dict[str, Any]) -> dict[str, Any]:
     """The state once idle threads have ended and the collector has been round."""
     deadline = time.monotonic() + SETTLED_S
@@ -333,6 +351,10 @@ def play(
         for key in before:
             if after[key] != before[key]:
                 how += f" {key}: {before[key]} became {after[key]}"
+        if after["descriptors"] != before["descriptors"]:
+            how += f" ({open_files()})"
+        # What is left is told once; the rounds that follow do not wait for it.
+        before = after
         if how:
             result["wrong"].append(f"round {number} at {offset_us} us: {how}")
     return result

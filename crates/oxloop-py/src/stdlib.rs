@@ -51,7 +51,8 @@ imported! {
     gathering_future = "asyncio.tasks"."_GatheringFuture";
     asyncio_timeout = "asyncio.timeouts"."Timeout";
     asyncio_task_group = "asyncio.taskgroups"."TaskGroup";
-    asyncio_shield = "asyncio.tasks"."shield";
+    /// 3.14 and later.
+    log_on_exception = "asyncio.tasks"."_log_on_exception";
     current_task = "asyncio.tasks"."current_task";
     exception_group = "builtins"."ExceptionGroup";
     base_exception_group = "builtins"."BaseExceptionGroup";

@@ -75,6 +75,9 @@ impl Listener {
         if let Ok(completed) = object.cast::<AsCompleted>() {
             return Ok(completed.get().awaiter());
         }
+        if let Ok(shield) = object.cast::<Shield>() {
+            return Ok(shield.get().awaiter());
+        }
         match object.cast::<Waiting>() {
             Ok(waiting) => Ok(waiting.get().task(py)),
             Err(_) => Ok(None),

@@ -1,9 +1,10 @@
 //! `shield(arg)`: a future that can be cancelled without cancelling what it stands for.
 //!
-//! Decision: the outer future is itself the done callback of the inner one. From 3.14 on asyncio
-//! reports an exception that nobody hears of any more because the outer future was cancelled; there
-//! asyncio's own function is used.
+//! Decision: the outer future is itself the done callback of the inner one.
+//! Versions: before 3.14 an exception that nobody hears of any more, because the outer future was
+//! cancelled, counts as retrieved; from then on it is reported, by asyncio's own function.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -21,6 +22,8 @@ use crate::stdlib;
 #[pyclass(frozen, extends = Future, module = "oxloop._oxloop", name = "_ShieldingFuture")]
 pub struct Shield {
     inner: Slot,
+    /// The task that called, for call graphs.
+    caller: Slot,
 }
 
 attached_only!(Shield);
@@ -29,16 +32,16 @@ attached_only!(Shield);
 #[pyfunction]
 pub fn shield<'py>(arg: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = arg.py();
-    if stdlib::at_least(py, 14) {
-        return stdlib::asyncio_shield(py)?.call1((arg,));
-    }
     let inner = ensure(arg, None)?;
     if any_future::is_done(&inner)? {
         return Ok(inner);
     }
     let home = any_future::loop_of(&inner)?;
     let future = any_future::future_on(&home)?;
-    let own = Shield { inner: Slot::holding(Ref::from_borrowed(&inner)) };
+    let own = Shield {
+        inner: Slot::holding(Ref::from_borrowed(&inner)),
+        caller: any_future::calling_task(&home),
+    };
     let outer = Bound::new(py, PyClassInitializer::from(future).add_subclass(own))?;
     Listener::listen(&outer, &inner)?;
     Ok(outer.into_any())
@@ -54,16 +57,30 @@ impl Shield {
             return Ok(());
         }
         slf.get().inner.clear();
-        Listener::leave(slf, inner)
+        slf.get().caller.clear();
+        Listener::leave(slf, inner)?;
+        if !stdlib::at_least(object.py(), 14) {
+            return Ok(());
+        }
+        // Once, however many shields of the same future are left.
+        let log = (stdlib::log_on_exception(object.py())?,);
+        inner.call_method1(intern!(object.py(), "remove_done_callback"), log)?;
+        inner.call_method1(intern!(object.py(), "add_done_callback"), log).map(drop)
+    }
+
+    /// The task that called `shield()`, while the inner future is followed.
+    pub fn awaiter(&self) -> Option<Ref> {
+        self.caller.get()
     }
 
     /// The inner future is done.
     pub fn told(slf: &Bound<'_, Self>, inner: &Bound<'_, PyAny>) -> PyResult<()> {
         let outer = slf.as_super();
         slf.get().inner.clear();
+        slf.get().caller.clear();
         let cancelled = any_future::is_cancelled(inner)?;
-        if outer.get().state() != State::Pending {
-            if !cancelled {
+        if outer.get().state() == State::Cancelled {
+            if !cancelled && !stdlib::at_least(inner.py(), 14) {
                 any_future::exception(inner)?;
             }
             return Ok(());
@@ -101,10 +118,19 @@ impl Shield {
                     let leave = Job::Method(Ref::from_borrowed(slf), Self::leave);
                     home.bind_as::<EventLoop>(slf.py()).get().push(leave);
                 }
-                None => Self::leave(slf.as_any())?,
+                None => {
+                    let home = any_future::loop_of(outer.as_any())?;
+                    let leave = slf.getattr(intern!(slf.py(), "_let_go"))?;
+                    home.call_method1(intern!(slf.py(), "call_soon"), (leave,))?;
+                }
             }
         }
         Future::cancel_with(outer, msg.map(Ref::from_borrowed))
+    }
+
+    /// Stop following the inner future; what a foreign loop calls.
+    fn _let_go(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::leave(slf.as_any())
     }
 
     #[getter(__class__)]
@@ -113,10 +139,12 @@ impl Shield {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.inner.traverse(&visit)
+        self.inner.traverse(&visit)?;
+        self.caller.traverse(&visit)
     }
 
     fn __clear__(&self) {
         self.inner.clear();
+        self.caller.clear();
     }
 }
