@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from summary import JUDGED_LOOP, REFERENCE_LOOP, Cell, Table
+from summary import REFERENCE_LOOP, Cell, Table
 
 LEGEND = (
     f"value (ratio to {REFERENCE_LOOP}; least..greatest ratio within a round): above 1 is better. "
-    f"Bars are least ratios of {JUDGED_LOOP} to {REFERENCE_LOOP}."
+    "Bars are least ratios: which loop, to which, and what it has."
 )
 
 

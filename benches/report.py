@@ -21,7 +21,7 @@ from rendering import report_markdown, report_text
 from rounds import Results, run_rounds
 from summary import REFERENCE_LOOP, Table, tables
 
-LOOPS = "asyncio,uvloop,oxloop"
+LOOPS = "asyncio,uvloop,oxloop,oxloop-namespace"
 ROUNDS, ROUNDS_QUICK = 4, 2
 
 

@@ -2,17 +2,15 @@
 # Builds and tests oxloop on several versions of Python, each in its own .venv-X.Y.
 #
 #   test_versions.sh RESULTS VERSION...
+#   test_versions.sh --one RESULTS VERSION ECOSYSTEM    (what the above starts)
 #
-# Two versions run at a time. A version that is absent is skipped, loudly. The programs of
-# tests/ecosystem run once, on the newest version up to 3.13 that is found: their wheels exist there
-# for certain.
+# Two versions run at a time, the longest first. A version that is absent is skipped, loudly. The
+# programs of tests/ecosystem run once, on the newest version up to 3.13 that is found (ECOSYSTEM):
+# their wheels exist there for certain.
 # Exit status 1 when anything failed.
 set -u
 
-results=$1
-shift
 cd "$(dirname "$0")/.."
-mkdir -p "$results"
 
 # step NAME COMMAND...: run it, remember its exit status for sum_results.py.
 step() {
@@ -24,13 +22,6 @@ step() {
     [ "$status" -eq 0 ] || echo "== $name FAILED (exit status $status)" >&2
     return "$status"
 }
-
-ecosystem=
-for version in 3.11 3.12 3.13; do
-    case " $* " in *" $version "*)
-        if sh scripts/find_python.sh "$version" >/dev/null 2>&1; then ecosystem=$version; fi ;;
-    esac
-done
 
 # Everything about one version.
 test_version() {
@@ -52,23 +43,30 @@ test_version() {
     env --default-signal=INT sh scripts/test_python.sh "$venv" "$results" $options
 }
 
-# One lane after the other would leave a processor idle: most tests wait. The output of a version
-# comes in one piece, when it has ended.
-lane() {
-    for version in "$@"; do
-        status=0
-        test_version > "$results/python-$version.log" 2>&1 || status=1
-        cat "$results/python-$version.log"
-        [ "$status" -eq 0 ] || echo "$version" >> "$results/failed-versions"
-    done
-}
+if [ "$1" = --one ]; then
+    results=$2 version=$3 ecosystem=$4
+    # The output of a version comes in one piece, when it has ended.
+    status=0
+    test_version > "$results/python-$version.log" 2>&1 || status=1
+    cat "$results/python-$version.log"
+    exit "$status"
+fi
 
-rm -f "$results/failed-versions"
-first= second= turn=1
-for version in "$@"; do
-    if [ "$turn" -eq 1 ]; then first="$first $version"; turn=2; else second="$second $version"; turn=1; fi
+results=$1
+shift
+mkdir -p "$results"
+
+ecosystem=none
+for version in 3.11 3.12 3.13; do
+    case " $* " in *" $version "*)
+        if sh scripts/find_python.sh "$version" >/dev/null 2>&1; then ecosystem=$version; fi ;;
+    esac
 done
-lane $second &
-lane $first
-wait
-[ ! -e "$results/failed-versions" ]
+
+# One after the other would leave a processor idle: most tests wait.
+{
+    case " $* " in *" $ecosystem "*) echo "$ecosystem" ;; esac
+    for version in "$@"; do
+        [ "$version" = "$ecosystem" ] || echo "$version"
+    done
+} | xargs -P 2 -I VERSION sh scripts/test_versions.sh --one "$results" VERSION "$ecosystem"

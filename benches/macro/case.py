@@ -11,7 +11,8 @@ class Case:
 
     `size` is the echo message in bytes; `http` uses the load generator's HTTP mode instead, `tls`
     the load generator `tls_load.py`.
-    `module` must be installed for the server to start.
+    `module` must be installed for the server to start. `fresh`: the server's allocator has not seen
+    a large block freed yet (`settle_allocator` in server.py tells what that means).
     """
 
     name: str
@@ -22,12 +23,17 @@ class Case:
     churn: bool = False
     module: str | None = None
     tls: bool = False
+    fresh: bool = False
 
     def load_args(self) -> list[str]:
         """The load generator's arguments for this load."""
         words = ["--mode", "http" if self.http else "echo"]
         words += ["--connections", str(self.connections), "--size", str(self.size)]
         return [*words, "--churn"] if self.churn else words
+
+    def server_args(self) -> list[str]:
+        """The server's arguments, behind the loop's name."""
+        return [self.kind, "--fresh"] if self.fresh else [self.kind]
 
 
 CASES = (
@@ -41,6 +47,7 @@ CASES = (
     Case("buffered/1K/10c", "buffered", 10),
     Case("streams/1K/10c", "streams", 10),
     Case("streams/100K/10c", "streams", 10, size=100 * 1024),
+    Case("streams-fresh/100K/10c", "streams", 10, size=100 * 1024, fresh=True),
     Case("sock/1K/10c", "sock", 10),
     Case("tls/1K/10c", "tls", 10, tls=True),
     Case("tls/100K/10c", "tls", 10, size=100 * 1024, tls=True),

@@ -106,7 +106,7 @@ def measure(
     Raises Failure if the server does not start, gives a wrong reply, or ends by itself.
     """
     server_cpu, load_cpu = pinned_cpus() or (None, None)
-    command = [sys.executable, str(_SERVER), loop, case.kind]
+    command = [sys.executable, str(_SERVER), loop, *case.server_args()]
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
             command,

@@ -65,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One server on one loop; prints its port.")
     parser.add_argument("loop")
     parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--fresh", action="store_true", help="do not settle the allocator")
     args = parser.parse_args()
     name, _, function = KINDS[args.kind].partition(":")
     module = importlib.import_module(name)
@@ -74,7 +75,8 @@ def main() -> None:
     async def serve_on(listener: socket.socket) -> None:
         await serve(listener)
 
-    settle_allocator()
+    if not args.fresh:
+        settle_allocator()
     with listening_socket() as listener, asyncio.Runner(loop_factory=factory_of(args.loop)) as run:
         # Connections made from now on wait in the listen queue until the loop accepts.
         print(listener.getsockname()[1], flush=True)

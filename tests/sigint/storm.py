@@ -247,7 +247,14 @@ def run_runner(workload: Workload, factory: Callable[[], Loop], arm: Callable[[]
         loop = runner.get_loop()
         loop.set_exception_handler(lambda *_: None)
         arm()
-        runner.run(workload())
+        try:
+            runner.run(workload())
+        except asyncio.CancelledError:
+            # `run` sets its handler and then its count of interrupts to 0: one in between is
+            # forgotten, and the cancellation comes out as it is.
+            if runner._interrupt_count:  # type: ignore[attr-defined]
+                raise
+            raise KeyboardInterrupt from None
 
 
 def run_plain(workload: Workload, factory: Callable[[], Loop], arm: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@
 //! [`event_loop`]`::host` → [`task`] `step` → [`future`]. The path of a byte: the core's driver →
 //! [`event_loop`]`::host` → `transport` → the user's protocol.
 
+mod allocator;
 mod combinators;
 mod convert;
 mod coroutine;
@@ -53,6 +54,7 @@ fn describe_driver() -> Vec<String> {
 fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    ffi::entry::install(py)?;
     attach::<EventLoop>(
         py,
         vec![

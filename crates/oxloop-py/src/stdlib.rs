@@ -51,8 +51,6 @@ imported! {
     gathering_future = "asyncio.tasks"."_GatheringFuture";
     asyncio_timeout = "asyncio.timeouts"."Timeout";
     asyncio_task_group = "asyncio.taskgroups"."TaskGroup";
-    /// 3.14 and later.
-    log_on_exception = "asyncio.tasks"."_log_on_exception";
     current_task = "asyncio.tasks"."current_task";
     exception_group = "builtins"."ExceptionGroup";
     base_exception_group = "builtins"."BaseExceptionGroup";
@@ -112,6 +110,17 @@ pub fn queue_shut_down(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
             .map(|class| class.into_any())
     })
     .map(|object| object.bind(py))
+}
+
+/// `asyncio.tasks._log_on_exception`: what reports an exception of a future that no shield follows
+/// any more; None where they are not reported (before 3.14).
+pub fn log_on_exception(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
+    static CELL: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
+    let found = CELL.get_or_try_init(py, || {
+        let found = py.import("asyncio.tasks")?.getattr_opt("_log_on_exception")?;
+        Ok::<_, PyErr>(found.map(Bound::unbind))
+    })?;
+    Ok(found.as_ref().map(|function| function.bind(py)))
 }
 
 /// `(major, minor)` of the running Python.

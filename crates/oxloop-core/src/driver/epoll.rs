@@ -59,7 +59,9 @@ pub struct EpollDriver<C, K: Kernel = Linux> {
     /// Events of the last wait before this one are dealt with.
     cursor: usize,
     current: Option<Current>,
+    /// Of `buffer_bytes`, made when something is received first: many loops never receive.
     buffer: Box<[u8]>,
+    buffer_bytes: usize,
     received_bytes: usize,
 }
 
@@ -113,7 +115,6 @@ impl<C, K: Kernel> EpollDriver<C, K> {
     /// # Errors
     /// As for [`new`](EpollDriver::new).
     pub fn over(kernel: K, buffer_bytes: usize) -> io::Result<Self> {
-        let buffer_bytes = buffer_bytes.clamp(1, READ_BUFFER_BYTES);
         let epoll = Arc::new(kernel.epoll_create()?);
         let wake = Arc::new(EventFdWake::new(kernel.clone(), epoll.as_raw_fd())?);
         Ok(EpollDriver {
@@ -125,7 +126,8 @@ impl<C, K: Kernel> EpollDriver<C, K> {
             stale: Vec::new(),
             cursor: 0,
             current: None,
-            buffer: vec![0; buffer_bytes].into_boxed_slice(),
+            buffer: Box::default(),
+            buffer_bytes: buffer_bytes.clamp(1, READ_BUFFER_BYTES),
             received_bytes: 0,
         })
     }
@@ -217,8 +219,16 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
         }
     }
 
+    #[cold]
+    fn make_buffer(&mut self) {
+        self.buffer = vec![0; self.buffer_bytes].into_boxed_slice();
+    }
+
     /// Answers the read side of the current event, if there is anything to say.
     fn complete_read(&mut self, current: &mut Current) -> Option<Outcome<C>> {
+        if self.buffer.is_empty() {
+            self.make_buffer();
+        }
         let registration = self.registrations.get(current.token)?;
         current.read = false;
         let Some(op) = registration.read else {

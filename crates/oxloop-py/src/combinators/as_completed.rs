@@ -223,7 +223,7 @@ impl AsCompleted {
 
 /// `__anext__()`
 pub fn anext<'py>(slf: &Bound<'py, AsCompleted>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__anext__", 0, 0)?;
+    args.expect_none("__anext__")?;
     let body = Next { iterator: Ref::from_borrowed(slf), resolve: false, getter: Slot::empty() };
     Coroutine::make(slf.py(), body)
 }

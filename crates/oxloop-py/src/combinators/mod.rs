@@ -55,12 +55,12 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     attach::<Timeout>(
         py,
         vec![
-            fast_method!(Timeout, c"__aenter__", timeout::aenter, c"Start the timer."),
+            fast_method!(Timeout, c"__aenter__", timeout::aenter, c"__aenter__($self)\n--\n\nStart the timer."),
             fast_method!(
                 Timeout,
                 c"__aexit__",
                 timeout::aexit,
-                c"Stop the timer; raise TimeoutError if it had expired."
+                c"__aexit__($self, exc_type, exc_val, exc_tb)\n--\n\nStop the timer; raise TimeoutError if it had expired."
             ),
         ],
     )?;
@@ -68,8 +68,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         py,
         vec![
             fast_method!(TaskGroup, c"create_task", task_group::create_task, c"create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\nCreate a task in the group; returns it."),
-            fast_method!(TaskGroup, c"__aenter__", task_group::aenter, c"Enter the group."),
-            fast_method!(TaskGroup, c"__aexit__", task_group::aexit, c"Wait for all tasks of the group."),
+            fast_method!(TaskGroup, c"__aenter__", task_group::aenter, c"__aenter__($self)\n--\n\nEnter the group."),
+            fast_method!(TaskGroup, c"__aexit__", task_group::aexit, c"__aexit__($self, et, exc, tb)\n--\n\nWait for all tasks of the group."),
         ],
     )?;
     attach::<AsCompleted>(

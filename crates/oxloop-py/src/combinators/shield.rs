@@ -59,11 +59,9 @@ impl Shield {
         slf.get().inner.clear();
         slf.get().caller.clear();
         Listener::leave(slf, inner)?;
-        if !stdlib::at_least(object.py(), 14) {
-            return Ok(());
-        }
+        let Some(log) = stdlib::log_on_exception(object.py())? else { return Ok(()) };
         // Once, however many shields of the same future are left.
-        let log = (stdlib::log_on_exception(object.py())?,);
+        let log = (log,);
         inner.call_method1(intern!(object.py(), "remove_done_callback"), log)?;
         inner.call_method1(intern!(object.py(), "add_done_callback"), log).map(drop)
     }
@@ -80,7 +78,7 @@ impl Shield {
         slf.get().caller.clear();
         let cancelled = any_future::is_cancelled(inner)?;
         if outer.get().state() == State::Cancelled {
-            if !cancelled && !stdlib::at_least(inner.py(), 14) {
+            if !cancelled && stdlib::log_on_exception(inner.py())?.is_none() {
                 any_future::exception(inner)?;
             }
             return Ok(());

@@ -391,16 +391,16 @@ impl Body for Exit {
 
 /// `__aenter__()`
 pub fn aenter<'py>(slf: &Bound<'py, TaskGroup>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__aenter__", 0, 0)?;
+    args.expect_none("__aenter__")?;
     Coroutine::make(slf.py(), Enter(Ref::from_borrowed(slf)))
 }
 
 /// `__aexit__(et, exc, tb)`
 pub fn aexit<'py>(slf: &Bound<'py, TaskGroup>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__aexit__", 3, 3)?;
+    let given = args.all("TaskGroup.__aexit__", ["et", "exc", "tb"])?;
     let body = Exit {
         group: Ref::from_borrowed(slf),
-        exception: handled_exception(&args)?,
+        exception: handled_exception(given)?,
         propagate: Slot::empty(),
         pending: Slot::empty(),
     };

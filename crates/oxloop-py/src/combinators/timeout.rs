@@ -327,30 +327,27 @@ impl Body for Exit {
 
 /// `__aenter__()`
 pub fn aenter<'py>(slf: &Bound<'py, Timeout>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__aenter__", 0, 0)?;
+    args.expect_none("__aenter__")?;
     Coroutine::make(slf.py(), Enter(Ref::from_borrowed(slf)))
 }
 
 /// `__aexit__(exc_type, exc_val, exc_tb)`
 pub fn aexit<'py>(slf: &Bound<'py, Timeout>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__aexit__", 3, 3)?;
-    let exception = handled_exception(&args)?;
+    let given = args.all("Timeout.__aexit__", ["exc_type", "exc_val", "exc_tb"])?;
+    let exception = handled_exception(given)?;
     Coroutine::make(slf.py(), Exit { timeout: Ref::from_borrowed(slf), exception })
 }
 
 /// The exception among the arguments of `__aexit__`; empty if the block ended without.
-pub fn handled_exception(args: &Args<'_, '_>) -> PyResult<Slot> {
-    let given = |index| args.get(index).filter(|argument| !argument.is_none());
-    if let Some(exception) = given(1) {
+pub fn handled_exception([class, exception, _]: [&Bound<'_, PyAny>; 3]) -> PyResult<Slot> {
+    if !exception.is_none() {
         return Ok(Slot::holding(Ref::from_borrowed(exception)));
     }
-    match given(0) {
-        // Called by hand, with a class alone.
-        Some(class) if class.cast::<PyType>().is_ok() => {
-            Ok(Slot::holding(Ref::new(class.call0()?)))
-        }
-        _ => Ok(Slot::empty()),
+    // Called by hand, with a class alone.
+    if class.cast::<PyType>().is_ok() {
+        return Ok(Slot::holding(Ref::new(class.call0()?)));
     }
+    Ok(Slot::empty())
 }
 
 /// A context manager that cancels the block and raises TimeoutError after `delay` seconds.

@@ -317,6 +317,7 @@ impl EventLoop {
                 }
                 None => AnyKernel::Linux,
             };
+        crate::allocator::settle();
         let driver = Driver::over(kernel.clone(), READ_BUFFER_BYTES)
             .map_err(|err| os_error("cannot open epoll", err))?;
         Ok(Self {

@@ -253,7 +253,7 @@ fn seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
 
 /// `time()`
 pub fn time<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("time", 0, 0)?;
+    args.expect_none("time")?;
     let now = slf.get().kernel_now().as_secs();
     Ok(Ref::new(PyFloat::new(slf.py(), now)))
 }

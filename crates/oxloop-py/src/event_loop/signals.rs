@@ -3,17 +3,16 @@
 //! Facts: CPython's C handler notes the signal and writes its number to the wakeup descriptor; the
 //! Python handler runs later, on the main thread, between bytecodes. A loop that waits in the kernel
 //! runs no bytecode, and a signal that arrives just before the wait would be seen only after it.
-//! Decision: while the loop runs on the main thread, a socket pair of its own is the wakeup
-//! descriptor, so that a signal always ends the wait. A wakeup descriptor that somebody else set is
-//! left in place. With handlers registered it stays set between runs, so that signals that arrive
-//! meanwhile are handled by the next run.
+//! Decision: while the loop runs on the main thread, a pipe of its own is the wakeup descriptor, so
+//! that a signal always ends the wait. A wakeup descriptor that somebody else set is left in place.
+//! With handlers registered it stays set between runs, so that signals that arrive meanwhile are
+//! handled by the next run.
 //! Source of behaviour: CPython `Lib/asyncio/unix_events.py`, `Modules/signalmodule.c`.
 
 use std::cell::{Cell, RefCell};
-use std::io::Read;
-use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
+use oxloop_core::sys::fd::{pipe, read};
 use oxloop_core::{Driver as _, Op, Outcome, Token};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -35,8 +34,8 @@ pub(super) struct Signals {
 }
 
 struct Wakeup {
-    reader: UnixStream,
-    writer: UnixStream,
+    reader: OwnedFd,
+    writer: OwnedFd,
     token: Token,
 }
 
@@ -59,16 +58,14 @@ impl EventLoop {
         Ok(main.extract::<Option<u64>>()? == Some(thread_ident(py)?))
     }
 
-    /// The write end of the wakeup pair, made at first use.
+    /// The write end of the wakeup pipe, made at first use.
     fn wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<i32> {
         let this = slf.get();
         if let Some(wakeup) = &*this.signals.wakeup.borrow() {
             return Ok(wakeup.writer.as_raw_fd());
         }
-        let failed = |err| os_error("cannot make the signal wakeup pair", err);
-        let (reader, writer) = UnixStream::pair().map_err(failed)?;
-        reader.set_nonblocking(true).map_err(failed)?;
-        writer.set_nonblocking(true).map_err(failed)?;
+        let failed = |err| os_error("cannot make the pipe that signals wake the loop by", err);
+        let (reader, writer) = pipe().map_err(failed)?;
         let source = Source { object: Ref::from_borrowed(slf), completed: on_wakeup };
         let token = this.core.add_source(reader.as_raw_fd(), source).map_err(failed)?;
         this.core.driver.borrow_mut().submit(token, Op::PollRead).map_err(failed)?;
@@ -77,7 +74,7 @@ impl EventLoop {
         Ok(fd)
     }
 
-    /// Makes our pair the wakeup descriptor. One that somebody else set is taken over when handlers
+    /// Makes our pipe the wakeup descriptor. One that somebody else set is taken over when handlers
     /// need it (`insist`), as asyncio does, else it is left in place.
     fn install_wakeup_fd(slf: &Bound<'_, Self>, insist: bool) -> PyResult<bool> {
         let py = slf.py();
@@ -125,7 +122,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// At close: every handler goes, as does the pair.
+    /// At close: every handler goes, as does the pipe.
     pub(super) fn forget_signals(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let registered: Vec<i32> = this.signals.handlers.borrow().keys().copied().collect();
@@ -146,14 +143,14 @@ impl EventLoop {
             drop(this.core.remove_source(wakeup.token));
             if this.signals.installed.replace(false) {
                 // Still the process's wakeup descriptor, and only the main thread could change that:
-                // the pair stays open for good, so that no signal is written to a stranger.
+                // the pipe stays open for good, so that no signal is written to a stranger.
                 let _ = (wakeup.reader.into_raw_fd(), wakeup.writer.into_raw_fd());
             }
         }
         Ok(())
     }
 
-    /// In the child of a fork: signals must not be written into the pair shared with the parent.
+    /// In the child of a fork: signals must not be written into the pipe shared with the parent.
     pub(super) fn forget_wakeup_fd(slf: &Bound<'_, Self>) -> PyResult<()> {
         if slf.get().signals.installed.get() && Self::is_main_thread(slf.py())? {
             Self::uninstall_wakeup_fd(slf)?;
@@ -221,11 +218,11 @@ fn on_wakeup(object: &Bound<'_, PyAny>, _outcome: Outcome<Chunk>) -> PyResult<()
     let mut numbers = Vec::new();
     loop {
         let mut buffer = [0u8; 256];
-        let read = match &mut *this.signals.wakeup.borrow_mut() {
-            Some(wakeup) => wakeup.reader.read(&mut buffer),
+        let got = match &*this.signals.wakeup.borrow() {
+            Some(wakeup) => read(wakeup.reader.as_raw_fd(), &mut buffer),
             None => break,
         };
-        match read {
+        match got {
             Ok(count) if count > 0 => numbers.extend_from_slice(&buffer[..count]),
             Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
             _ => break,

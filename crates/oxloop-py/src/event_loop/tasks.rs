@@ -17,7 +17,7 @@ use crate::task::Task;
 
 /// `create_future()`
 pub fn create_future<'py>(slf: &Bound<'py, EventLoop>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("create_future", 0, 0)?;
+    args.expect_none("create_future")?;
     let py = slf.py();
     let future = Future::pending_on(slf, false);
     if slf.get().debug() {

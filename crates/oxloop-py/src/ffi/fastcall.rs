@@ -15,6 +15,7 @@ use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{PyTypeInfo, ffi};
 
 use super::Ref;
+use super::entry::EntryMethod;
 
 /// The arguments of one call, borrowed from the caller's stack.
 pub struct Args<'a, 'py> {
@@ -90,6 +91,41 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
         self.expect(function, 0, 0)
     }
 
+    /// All arguments of `function`, called `names`, each by position or keyword.
+    #[inline]
+    pub fn all<const N: usize>(
+        &self,
+        function: &str,
+        names: [&str; N],
+    ) -> PyResult<[&'a Bound<'py, PyAny>; N]> {
+        if self.positional == N && !self.has_keywords() {
+            return Ok(std::array::from_fn(|index| self.at(index)));
+        }
+        self.all_by_name(function, names)
+    }
+
+    #[cold]
+    fn all_by_name<const N: usize>(
+        &self,
+        function: &str,
+        names: [&str; N],
+    ) -> PyResult<[&'a Bound<'py, PyAny>; N]> {
+        self.expect(function, 0, N)?;
+        let mut values: [Option<&'a Bound<'py, PyAny>>; N] =
+            std::array::from_fn(|index| self.get(index));
+        self.keywords(function, |name, value| {
+            let place = names.iter().position(|known| *known == name);
+            let place = place.filter(|index| values[*index].is_none());
+            place.is_some_and(|index| values[index].replace(value).is_none())
+        })?;
+        for (name, value) in names.iter().zip(&values) {
+            if value.is_none() {
+                return Err(missing(function, name));
+            }
+        }
+        Ok(values.map(|value| value.unwrap_or_else(|| unreachable!("checked above"))))
+    }
+
     /// The one argument of `function`, called `name`, by position or keyword.
     #[inline]
     pub fn one_or_none(
@@ -116,14 +152,11 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
     /// The one argument of `function`, called `name`; TypeError if it is missing.
     #[inline]
     pub fn one(&self, function: &str, name: &str) -> PyResult<&'a Bound<'py, PyAny>> {
-        self.one_or_none(function, name)?.ok_or_else(|| {
-            PyTypeError::new_err(format!(
-                "{function}() missing 1 required positional argument: '{name}'"
-            ))
-        })
+        self.one_or_none(function, name)?.ok_or_else(|| missing(function, name))
     }
 
-    /// TypeError unless between `min` and `max` positional arguments were given.
+    /// TypeError unless between `min` and `max` positional arguments were given. Keywords are the
+    /// caller's to look at.
     pub fn expect(&self, function: &str, min: usize, max: usize) -> PyResult<()> {
         if (min..=max).contains(&self.positional) {
             return Ok(());
@@ -137,6 +170,10 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
             self.positional
         )))
     }
+}
+
+fn missing(function: &str, name: &str) -> PyErr {
+    PyTypeError::new_err(format!("{function}() missing 1 required positional argument: '{name}'"))
 }
 
 /// Runs `body` for a C caller: errors and panics become the pending exception.
@@ -260,6 +297,12 @@ pub fn attach_to(class: &Bound<'_, PyType>, methods: Vec<FastMethod>) -> PyResul
                 ffi::PyDescr_NewMethod(class.as_type_ptr(), definition),
             )
         }?;
+        let descriptor = match method.name.to_bytes() {
+            b"__aenter__" | b"__aexit__" if !crate::stdlib::at_least(py, 14) => {
+                EntryMethod::new_object(class, &descriptor, method.trampoline)?
+            }
+            _ => descriptor,
+        };
         class.setattr(PyString::new(py, &method.name.to_string_lossy()), descriptor)?;
     }
     Ok(())

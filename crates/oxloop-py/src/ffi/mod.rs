@@ -11,6 +11,7 @@
 //! | `inline.rs`   | bodies of native coroutines, stored in place                   |
 //! | `stop.rs`     | StopIteration for results                                      |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
+//! | `entry.rs`    | `__aenter__` and `__aexit__`, bound cheaply                     |
 //! | `joined.rs`   | one `bytes` object of several slices                           |
 //! | `libssl.rs`  | the data of a TLS connection, by the library under Python's `ssl`  |
 //! | `shared.rs`   | `bytes` objects that are read many times                        |
@@ -23,6 +24,7 @@ pub mod call;
 pub mod class;
 pub mod context;
 pub mod dict;
+pub mod entry;
 pub mod fastcall;
 pub mod inline;
 pub mod joined;

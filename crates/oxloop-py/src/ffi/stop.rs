@@ -197,7 +197,12 @@ fn make_lasting(py: Python<'_>, class: *mut ffi::PyTypeObject) -> *mut ffi::PyOb
 /// `stop` is a complete instance of the class, and the reference is given away.
 #[inline]
 unsafe fn restore(stop: *mut ffi::PyObject) {
-    #[allow(deprecated, reason = "its successor is new in 3.12")]
+    #[cfg(Py_3_12)]
+    // SAFETY: gives away the reference to the instance.
+    unsafe {
+        ffi::PyErr_SetRaisedException(stop);
+    }
+    #[cfg(not(Py_3_12))]
     // SAFETY: gives away a new reference to the class and the one to the instance.
     unsafe {
         ffi::PyErr_Restore(ffi::Py_NewRef(ffi::Py_TYPE(stop).cast()), stop, std::ptr::null_mut());

@@ -39,13 +39,13 @@ pub fn set_result<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> PyResul
 
 /// `result()`
 pub fn result<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("result", 0, 0)?;
+    args.expect_none("result")?;
     Future::outcome(slf)
 }
 
 /// `done()`
 pub fn done<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("done", 0, 0)?;
+    args.expect_none("done")?;
     Ok(Ref::new(pyo3::types::PyBool::new(slf.py(), slf.get().is_done()).to_owned()))
 }
 
@@ -68,7 +68,7 @@ pub fn add_done_callback<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> 
 
 /// `__del__()`: what subclasses inherit of the finalizer.
 pub fn del<'py>(slf: &Bound<'py, Future>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__del__", 0, 0)?;
+    args.expect_none("__del__")?;
     Future::finalize(slf);
     Ok(none(slf.py()))
 }

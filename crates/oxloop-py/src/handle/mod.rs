@@ -495,7 +495,7 @@ impl Handle {
 
 /// `Handle.cancel()`
 pub fn cancel<'py>(slf: &Bound<'py, Handle>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("cancel", 0, 0)?;
+    args.expect_none("cancel")?;
     slf.get().runner.wait(slf.py())?;
     slf.get().cancel_now(slf.as_any())?;
     Ok(none(slf.py()))

@@ -115,7 +115,7 @@ impl TimerHandle {
 
 /// `TimerHandle.cancel()`
 pub fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("cancel", 0, 0)?;
+    args.expect_none("cancel")?;
     slf.as_super().get().cancel_now(slf.as_any())?;
     Ok(none(slf.py()))
 }

@@ -287,7 +287,7 @@ pub fn readuntil<'py>(slf: &Bound<'py, StreamReader>, args: Args<'_, 'py>) -> Py
 
 /// `readline()`
 pub fn readline<'py>(slf: &Bound<'py, StreamReader>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("readline", 0, 0)?;
+    args.expect_none("readline")?;
     if plain_reader(slf).is_none() {
         return inner::make(slf, Outer::Line);
     }

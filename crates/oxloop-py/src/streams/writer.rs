@@ -62,8 +62,7 @@ pub fn write<'py>(slf: &Bound<'py, StreamWriter>, args: Args<'_, 'py>) -> PyResu
 
 /// `drain()`
 pub fn drain<'py>(slf: &Bound<'py, StreamWriter>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("drain", 0, 0)?;
-    args.keywords("drain", |_, _| false)?;
+    args.expect_none("drain")?;
     Coroutine::make(slf.py(), Drain::new(slf))
 }
 

@@ -328,7 +328,7 @@ pub fn enter<'py>(slf: &Bound<'py, Condition>, args: Args<'_, 'py>) -> PyResult<
 
 /// `__aexit__(exc_type, exc, tb)`
 pub fn exit<'py>(slf: &Bound<'py, Condition>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("_ContextManagerMixin.__aexit__", 3, 3)?;
+    args.all("_ContextManagerMixin.__aexit__", ["exc_type", "exc", "tb"])?;
     let release = if call::is_exactly::<Condition>(slf.as_any()) {
         |condition: &Bound<'_, PyAny>| match condition.cast::<Condition>() {
             Ok(condition) => Condition::free(condition),

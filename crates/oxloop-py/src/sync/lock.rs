@@ -201,7 +201,7 @@ pub fn enter<'py>(slf: &Bound<'py, Lock>, args: Args<'_, 'py>) -> PyResult<Ref> 
 
 /// `__aexit__(exc_type, exc, tb)`
 pub fn exit<'py>(slf: &Bound<'py, Lock>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("_ContextManagerMixin.__aexit__", 3, 3)?;
+    args.all("_ContextManagerMixin.__aexit__", ["exc_type", "exc", "tb"])?;
     let release = if call::is_exactly::<Lock>(slf.as_any()) {
         |lock: &Bound<'_, PyAny>| match lock.cast::<Lock>() {
             Ok(lock) => Lock::free(lock),

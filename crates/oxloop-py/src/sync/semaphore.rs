@@ -182,7 +182,7 @@ pub fn enter<'py>(slf: &Bound<'py, Semaphore>, args: Args<'_, 'py>) -> PyResult<
 
 /// `__aexit__(exc_type, exc, tb)`
 pub fn exit<'py>(slf: &Bound<'py, Semaphore>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("_ContextManagerMixin.__aexit__", 3, 3)?;
+    args.all("_ContextManagerMixin.__aexit__", ["exc_type", "exc", "tb"])?;
     let release = if call::is_exactly::<Semaphore>(slf.as_any()) {
         |semaphore: &Bound<'_, PyAny>| match semaphore.cast::<Semaphore>() {
             Ok(semaphore) => semaphore.get().give_back(semaphore.py()),

@@ -15,7 +15,7 @@ use crate::stdlib;
 
 /// `__del__()`: what subclasses inherit of the finalizer.
 pub fn del<'py>(slf: &Bound<'py, Task>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    args.expect("__del__", 0, 0)?;
+    args.expect_none("__del__")?;
     Task::finalize(slf);
     Ok(none(slf.py()))
 }
