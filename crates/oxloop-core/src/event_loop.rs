@@ -13,8 +13,10 @@
 //! harmless.
 //!
 //! A wait costs as much as several small jobs, so a loop that always has something to run looks for
-//! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_TICKS`, whichever is first. A
-//! sleep is never started with work at hand, and never while completions are left.
+//! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_TICKS`, whichever is first. The
+//! ticks count from the last completion: the jobs that the completions of a wait have made run before
+//! the next wait, so that a busy server deals with all its clients at a time, not with half of them
+//! in turn. A sleep is never started with work at hand, and never while completions are left.
 //!
 //! Interior mutability, and no borrow alive while the host runs: user code may call back into every
 //! method. So each field is borrowed for single operations only. Hosts must keep to that as well.
@@ -122,7 +124,8 @@ pub struct EventLoop<H: Host> {
     /// Room for draining the injector; empty between uses.
     drained: RefCell<Vec<H::Injected>>,
     iterations_since_poll: Cell<u32>,
-    polled_at_ticks: Cell<u64>,
+    /// When I/O was last looked for, or dealt with.
+    attended_at_ticks: Cell<u64>,
     poll_forced: Cell<bool>,
 }
 
@@ -139,7 +142,7 @@ impl<H: Host> EventLoop<H> {
             jobs_left: Cell::new(0),
             drained: RefCell::new(Vec::new()),
             iterations_since_poll: Cell::new(0),
-            polled_at_ticks: Cell::new(0),
+            attended_at_ticks: Cell::new(0),
             poll_forced: Cell::new(true),
         }
     }
@@ -219,7 +222,7 @@ impl<H: Host> EventLoop<H> {
         let must_poll = !has_jobs
             || self.poll_forced.get()
             || iterations >= ITERATIONS_PER_POLL
-            || host.ticks().wrapping_sub(self.polled_at_ticks.get()) >= POLL_INTERVAL_TICKS;
+            || host.ticks().wrapping_sub(self.attended_at_ticks.get()) >= POLL_INTERVAL_TICKS;
         if must_poll {
             let timeout = if has_jobs || !block {
                 Some(Duration::ZERO)
@@ -234,7 +237,7 @@ impl<H: Host> EventLoop<H> {
                 Err(error) => return ControlFlow::Continue(Err(error)),
             }
             self.drain_injector(host);
-            self.polled_at_ticks.set(host.ticks());
+            self.attended_at_ticks.set(host.ticks());
         }
         self.jobs_left.set(self.ready.borrow().len());
         if !self.timers.borrow().is_empty() {
@@ -304,13 +307,18 @@ impl<H: Host> EventLoop<H> {
             return ControlFlow::Continue(());
         }
         host.idle();
+        let mut completed = false;
         loop {
             let completion = self.driver.borrow_mut().next_completion();
             let Some(completion) = completion else { break };
+            completed = true;
             let source = self.sources.borrow().get(completion.token).cloned();
             if let Some(source) = source {
                 host.completed(source, completion)?;
             }
+        }
+        if completed {
+            self.attended_at_ticks.set(host.ticks());
         }
         loop {
             let timer = self.due.borrow_mut().pop_front();

@@ -275,6 +275,30 @@ fn slow_jobs_make_every_iteration_look_for_io() {
 }
 
 #[test]
+fn jobs_that_slow_completions_made_run_before_the_next_wait() {
+    let (event_loop, host) = (std::rc::Rc::new(new_loop()), TestHost::default());
+    host.fake_now.set(Some(Deadline(0)));
+    let _pair = readable(&event_loop, "completion");
+    let inner = event_loop.clone();
+    let receive: Run = Box::new(move |host| {
+        // As long as the loop may go without a wait.
+        host.fake_now.set(Some(Deadline(limits::POLL_INTERVAL_TICKS as i64)));
+        inner.push(busy(inner.clone(), |host| host.log("job")));
+        ControlFlow::Continue(())
+    });
+    host.on_completed.borrow_mut().push(("completion", receive));
+    run_once(&event_loop, &host);
+    assert_eq!((host.trace(), host.waits.get()), (vec!["completion".to_owned()], 1));
+    run_once(&event_loop, &host);
+    assert_eq!((host.trace(), host.waits.get()), (vec!["job".to_owned()], 1));
+    // The interval counts from there on.
+    host.fake_now.set(Some(Deadline(2 * limits::POLL_INTERVAL_TICKS as i64)));
+    run_once(&event_loop, &host);
+    assert_eq!((host.trace(), host.waits.get()), (vec!["job".to_owned()], 2));
+    drop(event_loop.close());
+}
+
+#[test]
 fn timers_run_while_jobs_are_always_ready() {
     let (event_loop, host) = (std::rc::Rc::new(new_loop()), TestHost::default());
     host.fake_now.set(Some(Deadline(0)));
