@@ -91,7 +91,7 @@ format: test-venv ## put the sources into the form that `make check` asks for
 bench: need-python ## against asyncio and uvloop, interleaved (BENCH_ARGS=... for benches/report.py)
 	@sh scripts/make_venv.sh '$(PYTHON)' .venv requirements/bench.txt
 	@sh scripts/install_wheel.sh .venv release
-	.venv/bin/python benches/report.py $(BENCH_ARGS)
+	.venv/bin/python benches/report.py --json results/bench.json $(BENCH_ARGS)
 
 clean: ## remove the environments, the results and what was built
 	rm -rf .venv .venv-[0-9]* .pythons results target dist .pytest_cache .mypy_cache .ruff_cache

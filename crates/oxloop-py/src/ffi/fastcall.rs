@@ -82,11 +82,16 @@ impl<'a, 'py: 'a> Args<'a, 'py> {
     }
 
     /// TypeError if any argument was given.
-    #[inline]
+    #[inline(always)]
     pub fn expect_none(&self, function: &str) -> PyResult<()> {
         if self.positional == 0 && !self.has_keywords() {
             return Ok(());
         }
+        self.refuse(function)
+    }
+
+    #[cold]
+    fn refuse(&self, function: &str) -> PyResult<()> {
         self.keywords(function, |_, _| false)?;
         self.expect(function, 0, 0)
     }
