@@ -89,8 +89,8 @@ def section(document: dict[str, Any]) -> str:
         ),
         "",
         "Servers scatter by 5 to 10 % from run to run; most of their time is the kernel's. Where a",
-        "figure is below 1, uvloop is ahead. [benches/README.md](benches/README.md) tells how it is",
-        "measured.",
+        "figure is below 1, uvloop is ahead.",
+        "[benches/README.md](benches/README.md) tells how this is measured.",
     ]
     return "\n".join(lines)
 

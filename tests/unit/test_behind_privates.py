@@ -139,12 +139,14 @@ async def test_all_that_came_before_close_notify_is_received(loop: Loop, paused:
 
 async def test_what_was_written_before_close_arrives_over_tls(loop: Loop) -> None:
     data = bytes(range(256)) * (16 << 10)
+    served = loop.create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readexactly(1))
         writer.write(data)
         writer.close()
         await writer.wait_closed()
+        served.set_result(None)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
     reader, writer = await asyncio.open_connection(
@@ -154,6 +156,7 @@ async def test_what_was_written_before_close_arrives_over_tls(loop: Loop) -> Non
     assert await reader.read() == b"x" + data
     writer.close()
     await writer.wait_closed()
+    await served
     server.close()
 
 

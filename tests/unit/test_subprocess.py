@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -455,6 +456,8 @@ def test_many_processes_leave_nothing_behind(in_child: Child) -> None:
 async def test_a_program_may_replace_how_pipes_are_connected(loop: Any) -> None:
     """The replacement waits while the process already writes and ends; nothing is lost."""
     connected: list[str] = []
+    # The process holds the other end while it lives; asyncio may reap it before anybody looks.
+    life, theirs = os.pipe()
 
     def replace(name: str) -> None:
         original = getattr(loop, name)
@@ -462,10 +465,11 @@ async def test_a_program_may_replace_how_pipes_are_connected(loop: Any) -> None:
         async def replacement(factory: Any, pipe: Any) -> Any:
             connected.append(name)
             pair = await original(factory, pipe)
-            while connected.count("exited") == 0 and name == "connect_write_pipe":
-                await asyncio.sleep(0)
-                if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                    connected.append("exited")
+            if name == "connect_write_pipe":
+                os.close(theirs)
+                while not select.select([life], [], [], 0)[0]:
+                    await asyncio.sleep(0)
+                connected.append("exited")
             return pair
 
         setattr(loop, name, replacement)
@@ -473,8 +477,9 @@ async def test_a_program_may_replace_how_pipes_are_connected(loop: Any) -> None:
     replace("connect_read_pipe")
     replace("connect_write_pipe")
     transport, protocol = await loop.subprocess_exec(
-        Recorder, sys.executable, "-c", "print('said early')", stderr=None
+        Recorder, sys.executable, "-c", "print('said early')", stderr=None, pass_fds=[theirs]
     )
+    os.close(life)
     assert await protocol.lost is None
     assert connected == ["connect_write_pipe", "exited", "connect_read_pipe"]
     assert protocol.received == {1: b"said early\n"}

@@ -138,6 +138,13 @@ impl BoundEntry {
         self.ordinary(py)?.getattr(intern!(py, "__text_signature__"))
     }
 
+    /// What `inspect.signature` asks callables of other classes for.
+    #[getter]
+    fn __signature__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let inspect = py.import(intern!(py, "inspect"))?;
+        inspect.call_method1(intern!(py, "signature"), (self.ordinary(py)?,))
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.ordinary(py)?.repr()?.to_string())
     }
