@@ -40,6 +40,7 @@ SERVERS = {
     "streams-fresh/100K/10c": "the same, in a new process",
     "sock/1K/10c": "`sock_recv`, `sock_sendall`",
     "tls/1K/10c": "echo over TLS, 1 KiB",
+    "tls/100K/10c": "the same, 100 KiB",
     "http/10c": "HTTP by protocol",
     "aiohttp/10c": "aiohttp",
     "uvicorn/10c": "uvicorn",
@@ -51,11 +52,17 @@ def ratios(document: dict[str, Any], group: str) -> dict[str, list[str]]:
     table = next(table for table in document["tables"] if table["group"] == group)
     found = {}
     for row in table["rows"]:
-        by_loop = {cell["loop"]: cell["ratio"] for cell in row["cells"]}
-        found[row["benchmark"]] = [
-            "-" if (ratio := by_loop.get(loop)) is None else f"{ratio:.2f}" for loop in LOOPS
-        ]
+        by_loop = {cell["loop"]: ratio_text(cell) for cell in row["cells"]}
+        found[row["benchmark"]] = [by_loop.get(loop, "-") for loop in LOOPS]
     return found
+
+
+def ratio_text(cell: dict[str, Any]) -> str:
+    """The ratio; in brackets where the rounds did not agree on which of the two is ahead."""
+    if cell["ratio"] is None:
+        return "-"
+    text = f"{cell['ratio']:.2f}"
+    return f"({text})" if cell["ratio_min"] < 1 < cell["ratio_max"] else text
 
 
 def rows(titles: dict[str, str], found: dict[str, list[str]]) -> list[list[str]]:
@@ -89,7 +96,7 @@ def section(document: dict[str, Any]) -> str:
         ),
         "",
         "Servers scatter by 5 to 10 % from run to run; most of their time is the kernel's. Where a",
-        "figure is below 1, uvloop is ahead.",
+        "figure is below 1, uvloop is ahead; where it is in brackets, the rounds did not agree.",
         "[benches/README.md](benches/README.md) tells how this is measured.",
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """oxloop: asyncio, rebuilt in Rust.
 
-This file is the list of public names, nothing else.
+Every public name of asyncio is here; `install`, `EventLoop` and `EventLoopPolicy` besides.
 
     oxloop.run(main())                                     # instead of asyncio.run
     asyncio.run(main(), loop_factory=oxloop.new_event_loop)  # the same, 3.12 and later

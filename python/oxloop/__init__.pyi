@@ -1,7 +1,30 @@
 # What type checkers see of `oxloop`: asyncio's names with asyncio's types, so that a program may
 # say `import oxloop as asyncio`, and what is oxloop's own. At run time `__init__.py` chooses.
+#
+# mypy keeps the first binding of a name, other checkers the last: what is oxloop's own stands
+# before asyncio's names and behind them.
+# ruff: noqa: F811
 
-from asyncio import *
+import sys
+from typing import Final
+
+from oxloop._loop import EventLoop as EventLoop
+from oxloop._oxloop import (
+    Barrier as Barrier,
+    BoundedSemaphore as BoundedSemaphore,
+    Condition as Condition,
+    Event as Event,
+    LifoQueue as LifoQueue,
+    Lock as Lock,
+    PriorityQueue as PriorityQueue,
+    Queue as Queue,
+    QueueShutDown as QueueShutDown,
+    Semaphore as Semaphore,
+)
+from oxloop._policy import EventLoopPolicy as EventLoopPolicy
+from oxloop._runner import Runner as Runner, new_event_loop as new_event_loop, run as run
+
+from asyncio import *  # type: ignore[assignment]
 from asyncio import (
     base_events as base_events,
     constants as constants,
@@ -28,8 +51,6 @@ from asyncio import (
     trsock as trsock,
 )
 from asyncio import TaskGroup as TaskGroup
-import sys
-from typing import Final
 
 from oxloop._loop import EventLoop as EventLoop
 from oxloop._oxloop import (
@@ -47,8 +68,6 @@ from oxloop._oxloop import (
 from oxloop._policy import EventLoopPolicy as EventLoopPolicy
 from oxloop._runner import Runner as Runner, new_event_loop as new_event_loop, run as run
 
-if sys.version_info < (3, 13):
-    from oxloop._oxloop import QueueShutDown as QueueShutDown
 if sys.version_info < (3, 12):
     from oxloop._eager import (
         create_eager_task_factory as create_eager_task_factory,

@@ -12,6 +12,10 @@ import oxloop as package
 import pytest
 from programs import environment, oxloop, python
 
+UNKNOWN_OPTION = (
+    "run: unknown option: --fast; those of python go before -m oxloop run (see 'oxloop --help')"
+)
+
 
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
@@ -21,8 +25,9 @@ from programs import environment, oxloop, python
         (["run"], 2, "run: no program given (see 'oxloop --help')"),
         (["run", "--"], 2, "run: no program given (see 'oxloop --help')"),
         (["run", "-m"], 2, "run: -m needs a module (see 'oxloop --help')"),
-        (["run", "-c"], 2, "run: -c needs a code (see 'oxloop --help')"),
-        (["run", "--fast", "app.py"], 2, "run: unknown option: --fast (see 'oxloop --help')"),
+        (["run", "-c"], 2, "run: -c needs code (see 'oxloop --help')"),
+        (["run", "--fast", "app.py"], 2, UNKNOWN_OPTION),
+        (["run", ""], 1, "run: the program's name is empty"),
         (["run", "absent.py"], 1, "run: no such file: absent.py"),
         (["run", "-m", "absent_module"], 1, "run: no module named absent_module"),
         (["run", "-m", "absent_module.part"], 1, "run: no module named absent_module.part"),
@@ -75,7 +80,15 @@ def test_version(tmp_path: Path) -> None:
 def test_doctor(tmp_path: Path) -> None:
     ended = oxloop("doctor", cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
-    for name in ("oxloop", "python", "kernel", "driver", "io_uring", "uvloop", "nest_asyncio"):
+    for name in (
+        "oxloop",
+        "python",
+        "kernel",
+        "driver",
+        "io_uring setting",
+        "uvloop",
+        "nest_asyncio",
+    ):
         assert any(line.startswith(f"{name} ") for line in ended.stdout.splitlines()), name
 
 
@@ -115,3 +128,10 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     process.stderr.close()
     process.wait(60)
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+def test_help_of_a_command(tmp_path: Path, command: str) -> None:
+    ended = oxloop(command, "--help", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: oxloop run")

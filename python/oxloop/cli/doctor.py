@@ -19,7 +19,7 @@ from typing import Any
 
 import oxloop
 from oxloop import _oxloop
-from oxloop.cli import UsageError
+from oxloop.cli import USAGE, UsageError
 from oxloop.cli.run import BOOT_FOLDER
 
 _IO_URING_SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
@@ -40,6 +40,9 @@ def doctor(arguments: list[str]) -> int:
     Raises:
         UsageError: any other argument.
     """
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
     unknown = [argument for argument in arguments if argument != "--json"]
     if unknown:
         raise UsageError(f"doctor: unknown argument: {unknown[0]}")
@@ -64,10 +67,9 @@ def findings() -> dict[str, Any]:
         "executable": sys.executable,
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "driver": list(_oxloop.describe_driver()),
-        "io_uring": _io_uring_setting(),
+        "io_uring setting": _io_uring_setting(),
         "open files": _open_files(),
         "OXLOOP": os.environ.get("OXLOOP"),
-        "OXLOOP_DRIVER": os.environ.get("OXLOOP_DRIVER"),
         "inherited": _inherited(),
         "asyncio makes": _what_asyncio_makes(),
         "uvloop": _uvloop(),

@@ -23,7 +23,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from oxloop.cli import USAGE, CommandError, UsageError
 
@@ -49,7 +48,12 @@ def run(arguments: list[str]) -> int:
     program = _program(arguments)
     _check_interpreter()
     # The interpreter's own options (-X dev, -W, -O ...), as multiprocessing hands them on.
-    flags: Any = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    flags: list[str] = list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
+    # It knows some of the -X options only; one that is given twice does no harm.
+    for name, value in sys._xoptions.items():
+        flags.append(f"-X{name}" if value is True else f"-X{name}={value}")
+    if sys.flags.inspect:
+        flags.append("-i")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *flags, *program], inherited_environment())
@@ -71,11 +75,11 @@ def _program(arguments: list[str]) -> list[str]:
     if not arguments:
         raise UsageError("run: no program given")
     first, rest = arguments[0], arguments[1:]
-    for option, value_name, check in (("-m", "module", _check_module), ("-c", "code", None)):
+    for option, value_name, check in (("-m", "a module", _check_module), ("-c", "code", None)):
         if first.startswith(option):
             value = first[len(option) :] or (rest[0] if rest else None)
             if value is None:
-                raise UsageError(f"run: {option} needs a {value_name}")
+                raise UsageError(f"run: {option} needs {value_name}")
             if check is not None:
                 check(value)
             return arguments
@@ -86,7 +90,7 @@ def _program(arguments: list[str]) -> list[str]:
         if first.startswith("-"):
             arguments = [os.path.join(os.curdir, first), *rest[1:]]
     elif first.startswith("-") and first != "-":
-        raise UsageError(f"run: unknown option: {first}")
+        raise UsageError(f"run: unknown option: {first}; those of python go before -m oxloop run")
     if first != "-":
         _check_file(first)
     return arguments
@@ -113,10 +117,12 @@ def _check_module(name: str) -> None:
     finally:
         sys.path[:] = saved
     if not found:
-        raise CommandError(f"run: no module named {name}")
+        raise CommandError(f"run: no module named {name or repr(name)}")
 
 
 def _check_file(name: str) -> None:
+    if not name:
+        raise CommandError("run: the program's name is empty")
     path = Path(name)
     try:
         mode = path.stat().st_mode

@@ -66,7 +66,7 @@ impl Probe {
             "driver: epoll (works on every Linux, and containers allow it)".to_owned(),
             format!("timeouts: {timeouts}"),
             format!("pidfd_open: {}", in_words(&self.pidfd_open)),
-            format!("io_uring: {}", in_words(&self.io_uring)),
+            format!("io_uring: {} (there is no driver for it yet)", in_words(&self.io_uring)),
         ]
     }
 }
@@ -127,7 +127,7 @@ mod tests {
                 "driver: epoll (works on every Linux, and containers allow it)",
                 "timeouts: rounded up to milliseconds (no epoll_pwait2: no such call)",
                 "pidfd_open: allowed",
-                "io_uring: not tried",
+                "io_uring: not tried (there is no driver for it yet)",
             ]
         );
     }
