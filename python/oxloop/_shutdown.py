@@ -6,6 +6,7 @@ Source of behaviour: CPython `Lib/asyncio/base_events.py`.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import warnings
 from typing import Any
@@ -79,11 +80,16 @@ class Shutdown:
             timer = self.call_later(timeout, expire)
         try:
             await joined
+        except BaseException:
+            # Cancelled, say: asyncio has not waited for the threads then since 3.12.
+            if sys.version_info < (3, 12):
+                thread.join()
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
-            if not expired:
-                thread.join()
+        if not expired:
+            thread.join()
         if expired:
             warnings.warn(
                 f"The executor did not finishing joining its threads within {timeout} seconds.",

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import inspect
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import oxloop
@@ -23,7 +24,7 @@ def made(kind: Any) -> Any:
 async def test_a_bound_method_is_like_any_other(loop: Loop, kind: Any, name: str) -> None:
     manager = made(kind)
     bound, unbound = getattr(manager, name), getattr(kind, name)
-    assert callable(bound) and bound.__self__ is manager
+    assert callable(bound) and isinstance(bound, Callable) and bound.__self__ is manager
     assert bound.__name__ == name and bound.__qualname__.endswith(f".{name}")
     assert bound == getattr(manager, name) and hash(bound) == hash(getattr(manager, name))
     assert bound != getattr(made(kind), name) and bound != 3

@@ -57,3 +57,29 @@ async def test_cancelled_and_done_at_once(
         assert messages(errors) == ["Future exception was never retrieved"]
     else:
         assert messages(errors) == []
+
+
+async def test_resolved_by_hand(loop: Loop, shield: Any) -> None:
+    """The inner future is not followed any more."""
+    inner = loop.create_future()
+    outer = shield(inner)
+    outer.set_result(1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    inner.set_result(2)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert outer.result() == 1
+
+
+def test_cancelled_when_the_loop_is_closed(shield: Any) -> None:
+    loop = oxloop.EventLoop()
+
+    async def make() -> tuple[Any, Any]:
+        inner = loop.create_future()
+        return inner, shield(inner)
+
+    _, outer = loop.run_until_complete(make())
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        outer.cancel()

@@ -12,6 +12,7 @@ use pyo3::types::PyDict;
 use crate::coroutine::plain_future;
 use crate::current;
 use crate::event_loop::EventLoop;
+use crate::ffi::call::Recursion;
 use crate::ffi::{Ref, Slot, call};
 use crate::future::{Future, State};
 use crate::stdlib;
@@ -70,6 +71,8 @@ pub fn cancel_with(
     future: &Bound<'_, PyAny>,
     message: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
+    // A task that waits for a task that waits...
+    let _depth = Recursion::enter(future.py(), c" while cancelling what is awaited")?;
     if let Some(task) = native_task(future) {
         return Task::cancel(task, message);
     }
@@ -147,6 +150,14 @@ pub fn uncancel(task: &Bound<'_, PyAny>) -> PyResult<usize> {
     match native_task(task) {
         Some(native) => Ok(native.get().uncancel(task.py())),
         None => task.call_method0(intern!(task.py(), "uncancel"))?.extract(),
+    }
+}
+
+/// Takes back a cancellation that the task has asked of itself and not been given yet, as
+/// `uncancel` does from 3.13 on.
+pub fn forget_own_cancellation(task: &Bound<'_, PyAny>) {
+    if let Some(task) = native_task(task) {
+        task.get().forget_own_cancellation();
     }
 }
 

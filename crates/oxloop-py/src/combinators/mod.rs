@@ -47,7 +47,7 @@ pub use listener::Listener;
 use shield::Shield;
 use task_group::TaskGroup;
 pub use timeout::Timeout;
-use wait::Waiting;
+pub use wait::Waiting;
 
 /// Adds the functions and classes of this folder to the extension.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

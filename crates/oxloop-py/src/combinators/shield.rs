@@ -77,7 +77,7 @@ impl Shield {
         slf.get().inner.clear();
         slf.get().caller.clear();
         let cancelled = any_future::is_cancelled(inner)?;
-        if outer.get().state() == State::Cancelled {
+        if outer.get().state() != State::Pending {
             if !cancelled && stdlib::log_on_exception(inner.py())?.is_none() {
                 any_future::exception(inner)?;
             }
@@ -113,8 +113,9 @@ impl Shield {
             // In asyncio this is the outer future's own, first done callback.
             match outer.get().native_home() {
                 Some(home) => {
-                    let leave = Job::Method(Ref::from_borrowed(slf), Self::leave);
-                    home.bind_as::<EventLoop>(slf.py()).get().push(leave);
+                    let home = home.bind_as::<EventLoop>(slf.py()).get();
+                    home.check_open()?;
+                    home.push(Job::Method(Ref::from_borrowed(slf), Self::leave));
                 }
                 None => {
                     let home = any_future::loop_of(outer.as_any())?;

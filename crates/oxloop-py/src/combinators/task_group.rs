@@ -303,6 +303,7 @@ impl Exit {
         if let (true, Some(parent)) = (group.parent_cancel_requested.get(), &parent) {
             // Takes back what the group asked for.
             if any_future::uncancel(parent.bind(py))? == 0 {
+                any_future::forget_own_cancellation(parent.bind(py));
                 self.propagate.clear();
             } else if !self.propagate.is_some() {
                 drop(self.propagate.replace(self.pending.take()));

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyString};
 use pyo3::{PyTraverseError, PyVisit};
@@ -175,6 +175,10 @@ impl Body for Wait {
         }
         let return_when = ReturnWhen::read(self.return_when.bind(py))?;
         let futures = self.collect(py)?;
+        if futures.is_empty() {
+            // An iterator that is true and gives nothing.
+            return Err(PyAssertionError::new_err("Set of Futures is empty."));
+        }
         let home = running_loop(py)?;
         let waiter = Waiter::new(&home)?;
         let waiting = Waiting {

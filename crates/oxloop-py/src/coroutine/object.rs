@@ -18,7 +18,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{Body, Progress};
-use crate::ffi::class::{Finalize, Resume};
+use crate::ffi::call::Recursion;
+use crate::ffi::class::{Finalize, OwnAwait, Resume};
 use crate::ffi::inline::InlineCell;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
@@ -40,6 +41,9 @@ pub(super) enum Stage {
     Paused,
     Done,
 }
+
+/// Ends the text of a RecursionError.
+const NESTED: &std::ffi::CStr = c" while awaiting a coroutine";
 
 /// What the first step came to.
 enum First {
@@ -124,6 +128,7 @@ impl Coroutine {
     /// Starts to await something that is no native future.
     fn delegate(&self, py: Python<'_>, target: &Ref) -> PyResult<Sent> {
         let iterator = call::awaitable_iterator(target.bind(py))?;
+        let _depth = Recursion::enter(py, NESTED)?;
         self.awaited.set(Ref::from_borrowed(&iterator));
         Ok(call::iter_send(&iterator, &py.None().into_bound(py)))
     }
@@ -197,7 +202,10 @@ impl Coroutine {
                 let Some(iterator) = this.awaited.get() else {
                     return this.advance(py, Err(call::unexplained()));
                 };
-                let sent = call::iter_send(iterator.bind(py), value);
+                let sent = match Recursion::enter(py, NESTED) {
+                    Ok(_depth) => call::iter_send(iterator.bind(py), value),
+                    Err(err) => Sent::Raised(Raised::from_err(py, err)),
+                };
                 return this.after_delegate(py, sent);
             }
             stage @ (Stage::Running | Stage::Done) => {
@@ -235,7 +243,9 @@ impl Coroutine {
                 let Some(iterator) = this.awaited.get() else {
                     return this.advance(py, Err(call::unexplained()));
                 };
-                match throw_into(iterator.bind(py), error) {
+                let thrown = Recursion::enter(py, NESTED)
+                    .and_then(|_depth| throw_into(iterator.bind(py), error));
+                match thrown {
                     Ok(sent) => this.after_delegate(py, sent),
                     Err(err) => this.after_delegate(py, Sent::Raised(Raised::from_err(py, err))),
                 }
@@ -332,6 +342,16 @@ impl Drop for Coroutine {
     }
 }
 
+impl OwnAwait for Coroutine {
+    #[inline]
+    fn check(object: &Bound<'_, Self>) -> PyResult<()> {
+        match object.get().stage.get() {
+            Stage::Waiting | Stage::Delegating | Stage::Paused => Err(call::awaited_already()),
+            Stage::Created | Stage::Running | Stage::Done => Ok(()),
+        }
+    }
+}
+
 impl Resume for Coroutine {
     #[inline]
     fn resume<'py>(object: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Sent {
@@ -347,10 +367,8 @@ impl Finalize for Coroutine {
 
     fn finalize(object: &Bound<'_, Self>) {
         let ended = match object.get().stage.get() {
-            Stage::Created => {
-                let warned = Self::warn_never_awaited(object);
-                Self::give_up(object).and(warned)
-            }
+            // Nothing was begun. The body is dropped with the object, which may be one of a long chain.
+            Stage::Created => Self::warn_never_awaited(object),
             _ => Self::give_up(object),
         };
         if let Err(err) = ended {

@@ -123,7 +123,6 @@ impl RunningLoop {
 enum JobName<'a> {
     Task(&'a Ref),
     Handle(&'a Ref),
-    Callback(&'a Ref),
     Io(&'a Ref),
 }
 
@@ -132,9 +131,6 @@ impl JobName<'_> {
     fn describe(&self, py: Python<'_>) -> String {
         let described = match self {
             Self::Task(object) | Self::Io(object) => object.bind(py).repr().map(|s| s.to_string()),
-            Self::Callback(function) => stdlib::format_callback_source(py)
-                .and_then(|format| format.call1((function.bind(py), ())))
-                .map(|text| text.to_string()),
             Self::Handle(handle) => describe_handle(py, handle),
         };
         described.unwrap_or_else(|err| {
@@ -194,11 +190,16 @@ impl Host for RunningLoop {
             Job::Callback(parts) => {
                 self.idle();
                 let (function, future, context) = *parts;
-                let name = JobName::Callback(&function);
                 let outcome = run_in(py, &context, || {
                     call::call_one(function.bind(py), future.bind(py)).map(drop)
                 });
-                self.settle(py, &name, outcome)
+                let reported = outcome.or_else(|err| {
+                    Handle::report_callback(self.event_loop(py), (function, future, context), err)
+                });
+                match reported {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(err) => ControlFlow::Break(err),
+                }
             }
             Job::Method(object, method) => {
                 self.idle();

@@ -12,7 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::{EventLoop, RunningLoop, os_error, thread_ident};
+use crate::combinators::{Timeout, Waiting};
 use crate::coroutine::Coroutine;
+use crate::ffi::entry::BoundEntry;
 use crate::ffi::{Ref, pool};
 use crate::future::{Future, FutureIter};
 use crate::handle::{Handle, TimerHandle};
@@ -27,6 +29,9 @@ fn trim_pools(py: Python<'_>) {
     pool::trim::<FutureIter>(py);
     pool::trim::<Task>(py);
     pool::trim::<Coroutine>(py);
+    pool::trim::<Timeout>(py);
+    pool::trim::<Waiting>(py);
+    pool::trim::<BoundEntry>(py);
 }
 
 /// `asyncio.events`. The functions of the running loop are looked up in it each time: tests and

@@ -157,9 +157,11 @@ pub fn bytes_of(object: &Ref) -> &[u8] {
 pub struct Recursion(std::marker::PhantomData<*const ()>);
 
 impl Recursion {
-    pub fn enter(py: Python<'_>) -> PyResult<Self> {
+    /// `doing` ends the error's text: `" while ..."`.
+    #[inline]
+    pub fn enter(py: Python<'_>, doing: &'static std::ffi::CStr) -> PyResult<Self> {
         // SAFETY: attached; the text is a C string.
-        match unsafe { ffi::Py_EnterRecursiveCall(c" while starting a task eagerly".as_ptr()) } {
+        match unsafe { ffi::Py_EnterRecursiveCall(doing.as_ptr()) } {
             0 => Ok(Self(std::marker::PhantomData)),
             _ => Err(PyErr::fetch(py)),
         }
@@ -311,6 +313,9 @@ pub fn awaitable_iterator<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py
         )
     };
     if coroutine {
+        if !object.getattr(pyo3::intern!(py, "cr_await"))?.is_none() {
+            return Err(awaited_already());
+        }
         return Ok(object.clone());
     }
     if generator {
@@ -333,6 +338,12 @@ pub fn awaitable_iterator<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py
         return Err(pyo3::exceptions::PyTypeError::new_err(text));
     }
     Ok(iterator)
+}
+
+/// What `await` says of a coroutine that somebody else awaits.
+#[cold]
+pub fn awaited_already() -> PyErr {
+    pyo3::exceptions::PyRuntimeError::new_err("coroutine is being awaited already")
 }
 
 /// `raise error` here: it gets the exception that is being handled as its context.

@@ -146,6 +146,32 @@ macro_rules! install_resume {
 }
 pub(crate) use install_resume;
 
+/// An awaitable that is its own iterator.
+pub trait OwnAwait: PyTypeInfo {
+    /// Whether it may be awaited now.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn check(object: &Bound<'_, Self>) -> PyResult<()>;
+}
+
+/// # Safety
+/// As `am_await`: a live instance of `T`.
+#[inline]
+pub unsafe fn run_await<T: OwnAwait>(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: attached.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: live for the call, and an instance of `T`.
+    match T::check(unsafe { fastcall::ffi_borrow(py, &object).cast_unchecked::<T>() }) {
+        // SAFETY: a live object.
+        Ok(()) => unsafe { ffi::Py_NewRef(object) },
+        Err(err) => {
+            err.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
 /// Lets instances of `$class` be their own awaitable iterator, without a wrapper (`am_await`).
 macro_rules! install_own_await {
     ($py:expr, $class:ty) => {{
@@ -153,7 +179,7 @@ macro_rules! install_own_await {
             object: *mut pyo3::ffi::PyObject,
         ) -> *mut pyo3::ffi::PyObject {
             // SAFETY: called by the interpreter on a live instance.
-            unsafe { pyo3::ffi::Py_NewRef(object) }
+            unsafe { $crate::ffi::class::run_await::<$class>(object) }
         }
         let class = <$class as pyo3::PyTypeInfo>::type_object_raw($py);
         // SAFETY: import time, the type is ours and has no instances yet; a heap type always has
@@ -213,7 +239,9 @@ pub unsafe fn run_next<T: Resume>(object: *mut ffi::PyObject) -> *mut ffi::PyObj
                 let value = value.into_bound(py);
                 // None ends an iterator without an exception.
                 if !value.is_none() {
-                    stop::raise(&value);
+                    // SAFETY: a live object. Held by its caller alone, it dies once it is read.
+                    let dies = unsafe { ffi::Py_REFCNT(object) } == 1;
+                    stop::raise(&value, dies);
                 }
             }
             std::ptr::null_mut()

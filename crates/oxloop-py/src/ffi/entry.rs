@@ -11,7 +11,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyTypeInfo, PyVisit, ffi};
 
 use super::Ref;
@@ -113,6 +113,17 @@ impl EntryMethod {
 
 #[pymethods]
 impl BoundEntry {
+    /// What programs see as `__call__`; the interpreter calls `call`.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.ordinary(py)?.call(args, kwargs)
+    }
+
     #[getter]
     fn __self__<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.receiver.bind(py).clone()

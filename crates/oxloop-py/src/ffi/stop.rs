@@ -72,12 +72,13 @@ fn lasting(py: Python<'_>) -> Option<*mut ffi::PyObject> {
     // SAFETY: a live object of ours, whose layout `prepare` has checked.
     let (holders, value) =
         unsafe { (ffi::Py_REFCNT(stop), (*stop.cast::<ffi::PyStopIterationObject>()).value) };
-    (holders == 1 && value.is_null()).then_some(stop)
+    (holders == 1 && value.is_null() && is_plain(stop)).then_some(stop)
 }
 
 /// Lets go of the result that was raised last, if it has been read.
 ///
-/// The object that was awaited calls this when it dies.
+/// The object that was awaited calls this when it dies. Whoever has the instance then, or has left a
+/// traceback or the like in it, keeps it: it is an object like any other from there on.
 #[inline]
 pub fn settle() {
     // SAFETY: native awaitables are dropped by attached threads only.
@@ -89,38 +90,54 @@ pub fn settle() {
     // SAFETY: a live object of ours, whose layout `prepare` has checked.
     let (holders, value) =
         unsafe { (ffi::Py_REFCNT(stop), (*stop.cast::<ffi::PyStopIterationObject>()).value) };
-    if holders == 1 && !value.is_null() {
-        empty(stop);
+    if value.is_null() {
+        return;
     }
-}
-
-/// Takes out what the lasting instance holds.
-#[inline]
-fn empty(stop: *mut ffi::PyObject) {
-    // SAFETY: a live instance that nobody else holds; each reference is taken out, then dropped.
-    unsafe {
-        let fields = stop.cast::<ffi::PyStopIterationObject>();
-        let value = std::mem::replace(&mut (*fields).value, std::ptr::null_mut());
-        if !(*fields).traceback.is_null()
-            || !(*fields).context.is_null()
-            || !(*fields).dict.is_null()
-        {
-            // It was in somebody's hands meanwhile.
-            if let Some(clear) = (*(*ffi::Py_TYPE(stop)).tp_base).tp_clear {
-                clear(stop);
-            }
-            (*fields).args = ffi::PyTuple_New(0);
+    if holders == 1 && is_plain(stop) {
+        // SAFETY: a live instance that nobody else holds; the reference is taken out, then dropped.
+        unsafe {
+            let fields = stop.cast::<ffi::PyStopIterationObject>();
+            ffi::Py_XDECREF(std::mem::replace(&mut (*fields).value, std::ptr::null_mut()));
         }
-        ffi::Py_XDECREF(value);
+    } else {
+        give_away(py);
     }
 }
 
-/// Makes `StopIteration(value)` the pending exception.
+/// Whether nothing but a value is in the instance.
 #[inline]
-pub fn raise(value: &Bound<'_, PyAny>) {
+fn is_plain(stop: *mut ffi::PyObject) -> bool {
+    let fields = stop.cast::<ffi::PyStopIterationObject>();
+    // SAFETY: a live instance, whose layout `prepare` has checked.
+    unsafe {
+        (*fields).traceback.is_null()
+            && (*fields).context.is_null()
+            && (*fields).cause.is_null()
+            && (*fields).dict.is_null()
+            && (&raw const (*fields).suppress_context).cast::<u8>().read() == 0
+    }
+}
+
+/// The lasting instance is lasting no more.
+#[cold]
+fn give_away(py: Python<'_>) {
+    let kept = STOPS.with(py, |stops| std::mem::replace(&mut stops.lasting, std::ptr::null_mut()));
+    if !kept.is_null() {
+        // SAFETY: whole, and ours until now; from here on an object like any other.
+        unsafe {
+            ffi::PyObject_GC_Track(kept.cast());
+            ffi::Py_DECREF(kept);
+        }
+    }
+}
+
+/// Makes `StopIteration(value)` the pending exception; `dies`: what returns it dies once it is read,
+/// and will call [`settle`] then.
+#[inline]
+pub fn raise(value: &Bound<'_, PyAny>, dies: bool) {
     let py = value.py();
     settle();
-    match lasting(py) {
+    match lasting(py).filter(|_| dies) {
         // SAFETY: a live instance, and a new reference to it for the pending exception.
         Some(stop) => unsafe {
             (*stop.cast::<ffi::PyStopIterationObject>()).value = ffi::Py_NewRef(value.as_ptr());
@@ -160,17 +177,21 @@ fn raise_new(value: &Bound<'_, PyAny>) {
     }
 }
 
-/// Leaves an instance that somebody keeps to its keeper, and makes another lasting one.
+/// Makes sure that there is a lasting instance that can be used.
 fn renew(py: Python<'_>) {
-    let (state, kept) = STOPS.with(py, |stops| (stops.state, stops.lasting));
-    let State::Ready(class) = state else { return };
+    let State::Ready(class) = STOPS.with(py, |stops| stops.state) else { return };
+    if lasting(py).is_some() {
+        return;
+    }
+    give_away(py);
     let new = make_lasting(py, class);
-    STOPS.with(py, |stops| stops.lasting = new);
-    if !kept.is_null() {
-        // SAFETY: whole, and ours until now; from here on an object like any other.
+    let old = STOPS.with(py, |stops| std::mem::replace(&mut stops.lasting, new));
+    if !old.is_null() {
+        // A destructor has made one meanwhile.
+        // SAFETY: whole, ours, untracked until now.
         unsafe {
-            ffi::PyObject_GC_Track(kept.cast());
-            ffi::Py_DECREF(kept);
+            ffi::PyObject_GC_Track(old.cast());
+            ffi::Py_DECREF(old);
         }
     }
 }

@@ -236,6 +236,22 @@ impl Handle {
         reported
     }
 
+    /// Reports a done callback that ran without a handle and failed, as if it had had one.
+    #[cold]
+    pub fn report_callback(
+        home: &Bound<'_, EventLoop>,
+        (function, future, context): (Ref, Ref, Ref),
+        err: PyErr,
+    ) -> PyResult<()> {
+        let py = home.py();
+        let args = Arguments::Inline([Some(future), None, None]);
+        let handle = Self::build(home, function.clone(), args.duplicate(), context)?;
+        drop(handle.rare.take());
+        let handle = handle.into_object(py)?;
+        let contents = handle.bind_as::<Self>(py).get();
+        Self::failed(handle.bind(py), contents, err, (function, args))
+    }
+
     #[cold]
     fn report(&self, slf: &Bound<'_, PyAny>, err: PyErr) -> PyResult<()> {
         let py = slf.py();

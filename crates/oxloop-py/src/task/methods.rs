@@ -203,3 +203,12 @@ impl Task {
         drop(parts);
     }
 }
+
+impl Task {
+    /// No CancelledError at the next step, if nobody asks for it any more.
+    pub fn forget_own_cancellation(&self) {
+        if self.cancel_requests.get() == 0 {
+            self.must_cancel.set(false);
+        }
+    }
+}

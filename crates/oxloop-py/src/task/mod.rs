@@ -239,7 +239,7 @@ impl Task {
             stepped
         };
         let start = || -> PyResult<()> {
-            let _depth = Recursion::enter(py)?;
+            let _depth = Recursion::enter(py, c" while starting a task eagerly")?;
             self.register(slf)?;
             match slf.as_super().get().native_home() {
                 Some(native) => {
