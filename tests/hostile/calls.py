@@ -8,9 +8,9 @@ name of its parameter. Attributes are calls too: reading, setting and deleting o
 import asyncio
 import inspect
 import socket
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from world import Quiet, World, nothing
@@ -174,9 +174,18 @@ def _parameters(kind: type, name: str) -> tuple[list[str], list[str]]:
     return positional, named
 
 
-@cache
 def calls_of(kind: type) -> list[Call]:
     """All calls of a class, in a fixed order."""
+    # Weakly: a hostile class holds its world.
+    if kind not in _CALLS:
+        _CALLS[kind] = _find_calls(kind)
+    return _CALLS[kind]
+
+
+_CALLS: weakref.WeakKeyDictionary[type, list[Call]] = weakref.WeakKeyDictionary()
+
+
+def _find_calls(kind: type) -> list[Call]:
     found: list[Call] = []
     for name in sorted(dir(kind)):
         if name in _NOT_CALLED or getattr(kind, name, None) is getattr(object, name, calls_of):

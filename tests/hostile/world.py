@@ -17,8 +17,8 @@ import inspect
 import os
 import random
 import socket
+import weakref
 from collections.abc import Callable
-from functools import cache
 from inspect import getattr_static
 from typing import Any
 
@@ -180,9 +180,18 @@ class World:
                 self.loop.run_forever()
 
 
-@cache
+# Weakly: a hostile class holds its world.
+_SHOWN: weakref.WeakKeyDictionary[type, list[str]] = weakref.WeakKeyDictionary()
+
+
 def _shown(kind: type) -> list[str]:
     """The attributes that instances of a class show."""
+    if kind not in _SHOWN:
+        _SHOWN[kind] = _find_shown(kind)
+    return _SHOWN[kind]
+
+
+def _find_shown(kind: type) -> list[str]:
     return [name for name in dir(kind) if inspect.isdatadescriptor(getattr_static(kind, name))]
 
 

@@ -239,8 +239,10 @@ pub unsafe fn run_next<T: Resume>(object: *mut ffi::PyObject) -> *mut ffi::PyObj
                 let value = value.into_bound(py);
                 // None ends an iterator without an exception.
                 if !value.is_none() {
-                    // SAFETY: a live object. Held by its caller alone, it dies once it is read.
-                    let dies = unsafe { ffi::Py_REFCNT(object) } == 1;
+                    // Held by its caller alone, it dies once it is read. From 3.14 on only Python
+                    // code comes here, and local variables need not count.
+                    // SAFETY: a live object.
+                    let dies = cfg!(not(Py_3_14)) && unsafe { ffi::Py_REFCNT(object) } == 1;
                     stop::raise(&value, dies);
                 }
             }

@@ -257,8 +257,9 @@ impl Task {
         let started = start();
         if slf.as_super().get().is_done() {
             self.coroutine.clear();
-        } else if !began.get() {
-            // Refused before its first step (no stack is left, for one): a task that never was.
+        } else if !began.get() || (started.is_err() && !self.waiter.is_some()) {
+            // Refused before its first step, or before the coroutine began in it (no stack is left,
+            // for one): a task that never was.
             self.unregister(slf, &Ref::from_borrowed(home));
             self.log_destroy_pending.set(false);
         }
