@@ -4,7 +4,7 @@
 //! back to the kernel when more than that is free there, until it has seen a larger block freed; it
 //! then takes such sizes for ordinary. Received bytes are objects of up to `READ_BUFFER_BYTES` that
 //! live for a moment. In a fresh process each of them costs a mapping, or a growth and a trim of the
-//! heap, and its page faults: an echo of 100 KiB by streams took 43 µs there, 31 later on.
+//! heap, and its page faults: an echo of 100 KiB by streams took 43 µs there, 27 later on.
 //! Decision: the first loop frees one block that is larger than any of them. Nothing is written to
 //! it, so the kernel never provides its memory; the price is two system calls.
 //! What can still go wrong: up to twice this size may stay with the process after a burst. Other

@@ -87,6 +87,15 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the driver is closed")
 }
 
+/// The buffer, made at its first use.
+#[inline]
+fn made(buffer: &mut Box<[u8]>, buffer_bytes: usize) -> &mut [u8] {
+    if buffer.is_empty() {
+        *buffer = vec![0; buffer_bytes].into_boxed_slice();
+    }
+    buffer
+}
+
 /// The event that is being answered.
 #[derive(Debug)]
 struct Current {
@@ -219,16 +228,8 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
         }
     }
 
-    #[cold]
-    fn make_buffer(&mut self) {
-        self.buffer = vec![0; self.buffer_bytes].into_boxed_slice();
-    }
-
     /// Answers the read side of the current event, if there is anything to say.
     fn complete_read(&mut self, current: &mut Current) -> Option<Outcome<C>> {
-        if self.buffer.is_empty() {
-            self.make_buffer();
-        }
         let registration = self.registrations.get(current.token)?;
         current.read = false;
         let Some(op) = registration.read else {
@@ -238,7 +239,8 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
         match op {
             ReadOp::Poll => Some(Outcome::Readable),
             ReadOp::Recv => {
-                let result = registration.recv(&self.kernel, &mut self.buffer);
+                let buffer = made(&mut self.buffer, self.buffer_bytes);
+                let result = registration.recv(&self.kernel, buffer);
                 self.received_bytes = *result.as_ref().unwrap_or(&0);
                 match result {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -246,7 +248,8 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
                 }
             }
             ReadOp::RecvFrom => {
-                let result = registration.recv_from(&self.kernel, &mut self.buffer);
+                let buffer = made(&mut self.buffer, self.buffer_bytes);
+                let result = registration.recv_from(&self.kernel, buffer);
                 self.received_bytes = result.as_ref().map_or(0, |(received_bytes, _)| {
                     current.datagrams_left -= 1;
                     current.datagram_bytes_left =

@@ -130,23 +130,17 @@ impl BoundEntry {
     }
 
     #[getter]
-    fn __name__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.ordinary(py)?.getattr(intern!(py, "__name__"))
-    }
-
-    #[getter]
-    fn __qualname__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.ordinary(py)?.getattr(intern!(py, "__qualname__"))
-    }
-
-    #[getter]
     fn __doc__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.ordinary(py)?.getattr(intern!(py, "__doc__"))
     }
 
-    #[getter]
-    fn __text_signature__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.ordinary(py)?.getattr(intern!(py, "__text_signature__"))
+    /// `__name__` and all else that a bound method shows.
+    fn __getattr__<'py>(
+        &self,
+        py: Python<'py>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.ordinary(py)?.getattr(name)
     }
 
     /// What `inspect.signature` asks callables of other classes for.

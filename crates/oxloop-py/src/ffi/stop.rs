@@ -9,7 +9,9 @@
 //! and catches the exception sees a StopIteration with its `value`.
 //! One instance does not die at all: the interpreter gives it back within the same instruction, and
 //! it is raised again and again. The result in it is let go by [`settle`], which the awaited object
-//! calls when it dies, the next moment. While anybody else holds the instance, others are made.
+//! calls when it dies, the next moment. If somebody holds the awaited object, so that it does not die,
+//! or the instance itself, or has left a traceback in it, the instance is given away or not used, and
+//! one from the pool is raised.
 //! Layout: the place of the fields is tried on a real StopIteration first. Where it is not as
 //! expected, exceptions are made by a call.
 //! What can still go wrong: as with all pools, a build without the GIL must leave this out.

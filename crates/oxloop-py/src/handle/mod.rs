@@ -244,6 +244,9 @@ impl Handle {
         err: PyErr,
     ) -> PyResult<()> {
         let py = home.py();
+        if is_fatal(py, &err) {
+            return Err(err);
+        }
         let args = Arguments::Inline([Some(future), None, None]);
         let handle = Self::build(home, function.clone(), args.duplicate(), context)?;
         drop(handle.rare.take());
