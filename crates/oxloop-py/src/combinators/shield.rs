@@ -77,8 +77,10 @@ impl Shield {
         slf.get().inner.clear();
         slf.get().caller.clear();
         let cancelled = any_future::is_cancelled(inner)?;
-        if outer.get().state() != State::Pending {
-            if !cancelled && stdlib::log_on_exception(inner.py())?.is_none() {
+        let state = outer.get().state();
+        if state != State::Pending {
+            let retrieves = stdlib::log_on_exception(inner.py())?.is_none();
+            if state == State::Cancelled && !cancelled && retrieves {
                 any_future::exception(inner)?;
             }
             return Ok(());

@@ -302,6 +302,7 @@ pub fn attach_to(class: &Bound<'_, PyType>, methods: Vec<FastMethod>) -> PyResul
                 ffi::PyDescr_NewMethod(class.as_type_ptr(), definition),
             )
         }?;
+        // What `async with` looks up, see `entry.rs`.
         let descriptor = match method.name.to_bytes() {
             b"__aenter__" | b"__aexit__" if !crate::stdlib::at_least(py, 14) => {
                 EntryMethod::new_object(class, &descriptor, method.trampoline)?

@@ -8,6 +8,7 @@
 //! | `dict.rs`     | a dict entry whose hash is known                               |
 //! | `fastcall.rs` | methods called without an argument tuple                       |
 //! | `pool.rs`     | memory of dead objects, used again                             |
+//! | `late.rs`     | deallocators that do not nest too deeply                        |
 //! | `inline.rs`   | bodies of native coroutines, stored in place                   |
 //! | `stop.rs`     | StopIteration for results                                      |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
@@ -28,6 +29,7 @@ pub mod entry;
 pub mod fastcall;
 pub mod inline;
 pub mod joined;
+mod late;
 pub mod libssl;
 pub mod object;
 pub mod pool;

@@ -19,6 +19,8 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::{PyClass, ffi};
 
+use super::late;
+
 /// Dead objects of one class, and where the Rust values are in them.
 pub struct Pool {
     inner: UnsafeCell<Inner>,
@@ -226,70 +228,8 @@ pub unsafe fn dealloc<T: Pooled>(object: *mut ffi::PyObject) {
             ffi::Py_XDECREF(dict);
         }
     }
-    if !descend(py) {
-        // Unreachable by now; its contents wait until those above it are gone.
-        later(py, object, drop_and_free::<T>);
-        return;
-    }
-    // SAFETY: dying, as promised; this is the only call for the object.
-    unsafe { drop_and_free::<T>(object) };
-    ascend(py);
-}
-
-/// How deep deallocators may call one another: a chain of tasks that await tasks, or of handles that
-/// are arguments of handles, would overflow the stack.
-const DEPTH_MAX: usize = 100;
-
-type Free = unsafe fn(*mut ffi::PyObject);
-
-/// Objects whose contents are still to be dropped.
-struct Late {
-    depth: usize,
-    objects: Vec<(*mut ffi::PyObject, Free)>,
-}
-
-struct LateCell(UnsafeCell<Late>);
-
-// SAFETY: only reached by attached threads, one at a time (GIL); no closure below runs Python code.
-unsafe impl Sync for LateCell {}
-
-static LATE: LateCell = LateCell(UnsafeCell::new(Late { depth: 0, objects: Vec::new() }));
-
-fn with_late<R>(_py: Python<'_>, body: impl FnOnce(&mut Late) -> R) -> R {
-    // SAFETY: attached (the token), hence alone; no `body` in this file runs Python code.
-    body(unsafe { &mut *LATE.0.get() })
-}
-
-/// One level deeper; false if that would be too deep.
-fn descend(py: Python<'_>) -> bool {
-    with_late(py, |late| {
-        let fits = late.depth < DEPTH_MAX;
-        late.depth += usize::from(fits);
-        fits
-    })
-}
-
-/// Back; the outermost level frees what had to wait.
-fn ascend(py: Python<'_>) {
-    loop {
-        let next = with_late(py, |late| {
-            if late.depth > 1 {
-                late.depth -= 1;
-                return None;
-            }
-            let next = late.objects.pop();
-            late.depth = usize::from(next.is_some());
-            next
-        });
-        let Some((object, free)) = next else { return };
-        // SAFETY: dying, kept by `later`, and taken out once.
-        unsafe { free(object) };
-    }
-}
-
-#[cold]
-fn later(py: Python<'_>, object: *mut ffi::PyObject, free: Free) {
-    with_late(py, |late| late.objects.push((object, free)));
+    // SAFETY: dying, as promised, and unreachable by now; dropped once, now or after those above it.
+    unsafe { late::drop_in_turn(py, object, drop_and_free::<T>) };
 }
 
 /// The second half of `dealloc`: drops the contents, then keeps or frees the memory.
