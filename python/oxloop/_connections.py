@@ -17,6 +17,7 @@ import asyncio
 import os
 import socket
 import ssl as ssl_module
+import sys
 from asyncio import sslproto
 from asyncio.log import logger
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from typing import Any
 from . import _oxloop
 from ._attempts import Attempts
 from ._resolver import interleave as _interleave
+
+# gh-153133: a socket that was given is closed, too, when no transport could be made of it.
+_CLOSES_GIVEN_SOCKETS = sys.version_info >= (3, 14)
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 Connection = tuple[Any, Any]
@@ -247,7 +251,8 @@ class Connections(Attempts):
     ) -> Connection:
         """Make protocol and transport for a connected socket, and wait until they are joined.
 
-        The socket is closed on failure if it was `made_here` or a transport owns it already.
+        The socket is closed on failure if it was `made_here` or a transport owns it already; since
+        Python 3.14 also if it was given and no transport could be made of it.
         """
         try:
             sock.setblocking(False)
@@ -265,10 +270,12 @@ class Connections(Attempts):
                     ssl_shutdown_timeout=ssl_shutdown_timeout,
                 )
             else:
+                # Looked up here, as in asyncio: what is no protocol makes no connection.
+                protocol.connection_made  # noqa: B018
                 self._ensure_fd_no_transport(sock)
                 transport = self._make_stream_transport(sock, protocol, waiter)
         except BaseException:
-            if made_here:
+            if made_here or (_CLOSES_GIVEN_SOCKETS and not self._has_transport(sock)):
                 sock.close()
             raise
         try:
@@ -280,6 +287,14 @@ class Connections(Attempts):
             # The error of a failed handshake holds this frame.
             del waiter
         return transport, protocol
+
+    def _has_transport(self: Any, sock: socket.socket) -> bool:
+        """Whether another transport has the descriptor."""
+        try:
+            self._ensure_fd_no_transport(sock)
+        except (RuntimeError, ValueError):
+            return True
+        return False
 
     def _make_ssl_transport(
         self: Any,

@@ -79,6 +79,8 @@ class Datagrams:
             )
         try:
             protocol = protocol_factory()
+            # Looked up here, as in asyncio: what is no protocol makes no endpoint.
+            protocol.connection_made  # noqa: B018
             waiter = self.create_future()
             transport = self._make_datagram_transport(sock, protocol, r_addr, waiter)
         except BaseException:

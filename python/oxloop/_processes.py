@@ -290,7 +290,12 @@ class ProcessTransport(asyncio.SubprocessTransport):
             return self._returncode
         waiter: asyncio.Future[int] = self._loop.create_future()
         self._exit_waiters.append(waiter)
-        return await waiter
+        try:
+            return await waiter
+        finally:
+            # One that was cancelled; the others are gone with the list.
+            if waiter in self._exit_waiters:
+                self._exit_waiters.remove(waiter)
 
     # What a protocol may ask.
 
@@ -385,6 +390,9 @@ class ProcessTransport(asyncio.SubprocessTransport):
         if not getattr(self, "_closed", True):
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self.close()
+        if getattr(self, "_pidfd", None) is not None:
+            # The loop was closed after `close`, and before the process had ended.
+            self._close_pidfd()
 
 
 def _send_by_pidfd(pidfd: int, number: int) -> None:

@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 
 use oxloop_core::{Driver as _, Op, Outcome, Token};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -169,7 +169,11 @@ impl Server {
         let made = factory.call0()?;
         *user_protocol = Some(made.clone());
         let spoken = match self.ssl_context.bound(py) {
-            None => made,
+            None => {
+                // Looked up here, as in asyncio: what is no protocol makes no connection.
+                made.getattr(intern!(py, "connection_made"))?;
+                made
+            }
             Some(ssl_context) => {
                 // A failed handshake is told to the waiter; nobody waits for this one.
                 let waiter = home.call_method0(intern!(py, "create_future"))?;
@@ -368,9 +372,14 @@ impl Server {
     fn _start_serving(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if this.serving.replace(true) {
+        if this.serving.get() {
             return Ok(());
         }
+        if this.sockets.borrow().is_none() {
+            // asyncio's TypeError says that None cannot be iterated.
+            return Err(PyTypeError::new_err("cannot start serving: the server is closed"));
+        }
+        this.serving.set(true);
         this.context.set(context::copy_current(py)?);
         let home = this.home(py)?;
         let sockets: Vec<Ref> = this.sockets.borrow().iter().flatten().cloned().collect();

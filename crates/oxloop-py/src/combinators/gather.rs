@@ -156,7 +156,11 @@ impl Gathering {
     ) -> PyResult<()> {
         let py = arguments.py();
         let mut seen = Seen::for_arguments(arguments);
-        let mut home: Option<Bound<'py, PyAny>> = None;
+        // Since 3.14 the running loop decides, else the first future does.
+        let mut home: Option<Bound<'py, PyAny>> = match stdlib::at_least(py, 14) {
+            true => Some(stdlib::get_running_loop_or_none(py)?.call0()?).filter(|l| !l.is_none()),
+            false => None,
+        };
         let mut done_already = Vec::new();
         for argument in arguments.iter() {
             if let Some(known) = seen.get(&argument)? {
@@ -166,7 +170,7 @@ impl Gathering {
                 continue;
             }
             let future = ensure(&argument, home.as_ref())?;
-            if home.is_none() {
+            if made.is_none() {
                 let found = any_future::loop_of(&future)?;
                 *made = Some(Self::make(&found, arguments.len(), return_exceptions)?);
                 home = Some(found);

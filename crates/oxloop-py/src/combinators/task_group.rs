@@ -94,7 +94,11 @@ impl TaskGroup {
             return this.report_orphan(&parent, task, &error);
         }
         if !this.aborting.get() && !this.parent_cancel_requested.get() {
-            // The block is left by a CancelledError that the end of the block takes back.
+            // The block is left by a CancelledError that the end of the block takes back. What is
+            // cancelled may be a future of the user's class.
+            if let Some(home) = this.home.bound(py) {
+                any_future::withdraw_current(&home)?;
+            }
             this.abort(py)?;
             this.parent_cancel_requested.set(true);
             any_future::cancel(&parent)?;

@@ -19,13 +19,14 @@ impl EventLoop {
     fn call_handler(
         slf: &Bound<'_, Self>,
         handler: &Bound<'_, PyAny>,
-        report: &Bound<'_, PyDict>,
+        report: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
         if stdlib::at_least(py, 12) {
             let mut source = None;
             for key in ["task", "future", "handle"] {
-                if let Some(found) = report.get_item(key)?.filter(|found| !found.is_none()) {
+                let found = report.call_method1(intern!(py, "get"), (key,))?;
+                if !found.is_none() {
                     source = Some(found);
                     break;
                 }
@@ -82,12 +83,23 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Log `context` as an error of the asyncio logger.
+    /// Log `context`, a mapping, as an error of the asyncio logger.
     fn default_exception_handler(
         slf: &Bound<'_, Self>,
-        context: &Bound<'_, PyDict>,
+        context: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
+        let given = context;
+        let context = &PyDict::new(py);
+        for key in given.try_iter()? {
+            let key = key?;
+            context.set_item(&key, given.get_item(&key)?)?;
+        }
+        if !context.contains("source_traceback")? {
+            if let Some(stack) = slf.get().running_source.get() {
+                context.set_item("handle_traceback", stack.bind(py))?;
+            }
+        }
         let message = match context.get_item("message")? {
             Some(message) if message.is_truthy()? => message.str()?.to_string(),
             _ => "Unhandled exception in event loop".to_owned(),
@@ -116,9 +128,9 @@ impl EventLoop {
     }
 
     /// Report an error that nobody waits for; never fails but by SystemExit and KeyboardInterrupt.
-    fn call_exception_handler(slf: &Bound<'_, Self>, context: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn call_exception_handler(slf: &Bound<'_, Self>, context: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        let default = |report: &Bound<'_, PyDict>| -> PyResult<()> {
+        let default = |report: &Bound<'_, PyAny>| -> PyResult<()> {
             slf.call_method1(intern!(py, "default_exception_handler"), (report,)).map(drop)
         };
         let failed_by_itself = |err: PyErr| -> PyResult<()> {

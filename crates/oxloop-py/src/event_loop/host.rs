@@ -103,7 +103,14 @@ impl RunningLoop {
             return body();
         }
         let started = Instant::now();
+        let source = match name {
+            JobName::Handle(handle) => as_handle(py, handle).source_traceback(),
+            JobName::Task(_) | JobName::Io(_) => None,
+        };
+        // A handle may run the loop again, and another one within itself.
+        let outer = contents.running_source.replace(source);
         let outcome = body();
+        drop(contents.running_source.replace(outer));
         let took_s = started.elapsed().as_secs_f64();
         if took_s >= contents.slow_callback_duration_s.get() {
             // asyncio's template: log handlers group by it. A report that fails must not hide the

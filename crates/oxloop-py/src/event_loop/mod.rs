@@ -138,7 +138,8 @@ pub struct EventLoop {
     pub tls_buffer: TlsBuffer,
     tasks: RefCell<Slab<Ref>>,
     current: CurrentTask,
-    /// The handle or task that runs, for reports; only kept in debug mode.
+    /// Where the handle that runs was made, for reports; in debug mode only.
+    running_source: Slot,
     origin_depth: Cell<Option<i32>>,
 }
 
@@ -346,6 +347,7 @@ impl EventLoop {
             tls_buffer: TlsBuffer::default(),
             tasks: RefCell::new(Slab::new()),
             current: CurrentTask::default(),
+            running_source: Slot::empty(),
             origin_depth: Cell::new(None),
         })
     }
@@ -361,6 +363,7 @@ impl EventLoop {
             &self.default_executor,
             &self.resolver,
             &self.asyncgens,
+            &self.running_source,
             self.current.slot(),
         ] {
             slot.traverse(&visit)?;
@@ -389,7 +392,7 @@ impl EventLoop {
             self.default_executor.take(),
             self.resolver.take(),
             self.asyncgens.take(),
-            self.current.slot().take(),
+            (self.running_source.take(), self.current.slot().take()),
             self.signals.take_handlers(),
             self.tasks.borrow_mut().take_all(),
             self.core.timers.borrow_mut().take_all(),

@@ -326,7 +326,10 @@ pub fn awaitable_iterator<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py
     }
     let class = || object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
     let Some(am_await) = am_await else {
-        let text = format!("object {} can't be used in 'await' expression", class());
+        let text = match crate::stdlib::at_least(py, 14) {
+            true => format!("'{}' object can't be awaited", class()),
+            false => format!("object {} can't be used in 'await' expression", class()),
+        };
         return Err(pyo3::exceptions::PyTypeError::new_err(text));
     };
     // SAFETY: the slot of the object's own type; it returns a new reference or null.

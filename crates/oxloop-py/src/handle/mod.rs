@@ -164,7 +164,8 @@ impl Handle {
         value
     }
 
-    fn source_traceback(&self) -> Option<Ref> {
+    /// Where it was made, in debug mode.
+    pub fn source_traceback(&self) -> Option<Ref> {
         self.rare(|rare| rare.source_traceback.clone())
     }
 

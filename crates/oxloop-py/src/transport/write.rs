@@ -32,13 +32,15 @@ impl StreamTransport {
     }
 
     /// What `write` and `writelines` check first; false: drop the data.
-    fn may_write(&self, py: Python<'_>) -> PyResult<bool> {
+    fn may_write(&self, py: Python<'_>, is_empty: bool) -> PyResult<bool> {
         if self.stream.borrow().eof_requested() {
             return Err(PyRuntimeError::new_err("Cannot call write() after write_eof()"));
         }
         self.sendfile.refuse("write")?;
         if self.is_lost() || !self.connection.is_open() {
-            self.drop_write(py)?;
+            if !is_empty {
+                self.drop_write(py)?;
+            }
             return Ok(false);
         }
         Ok(true)
@@ -49,11 +51,11 @@ impl StreamTransport {
         let py = slf.py();
         let this = slf.get();
         if data.is_exact_instance_of::<PyBytes>() {
-            if !this.may_write(py)? {
+            let object = Ref::from_borrowed(data);
+            if !this.may_write(py, bytes_of(&object).is_empty())? {
                 return Ok(());
             }
             let home = this.home(py)?;
-            let object = Ref::from_borrowed(data);
             let written = this.with_stream(&home, |stream, driver| {
                 stream.write(driver, bytes_of(&object), |start| Chunk::Shared {
                     object: object.clone(),
@@ -76,7 +78,7 @@ impl StreamTransport {
                 data.get_type().name()?
             )));
         }
-        if !this.may_write(py)? {
+        if !this.may_write(py, data.len()? == 0)? {
             return Ok(());
         }
         let contiguous = contiguous(data)?;
@@ -95,7 +97,7 @@ impl StreamTransport {
     pub(super) fn write_slice(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        if !this.may_write(py)? {
+        if !this.may_write(py, data.is_empty())? {
             return Ok(());
         }
         let home = this.home(py)?;
@@ -173,7 +175,7 @@ impl StreamTransport {
             }
         }
         chunks.retain(|chunk| !chunk.as_ref().is_empty());
-        if chunks.is_empty() || !this.may_write(py)? {
+        if chunks.is_empty() || !this.may_write(py, false)? {
             return Ok(());
         }
         let home = this.home(py)?;
