@@ -16,6 +16,7 @@ cd "$(dirname "$0")/.."
 step() {
     name=$1
     shift
+    echo "== $name" >&2
     status=0
     "$@" </dev/null || status=$?
     echo "$status" > "$results/$name.status"
@@ -47,8 +48,8 @@ if [ "$1" = --one ]; then
     results=$2 version=$3 ecosystem=$4
     # The output of a version comes in one piece, when it has ended.
     status=0
-    test_version > "$results/python-$version.log" 2>&1 || status=1
-    cat "$results/python-$version.log"
+    test_version > "$results/python-$version.output" 2>&1 || status=1
+    cat "$results/python-$version.output"
     exit "$status"
 fi
 

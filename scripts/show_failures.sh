@@ -1,0 +1,23 @@
+#!/bin/sh
+# Shows why steps of the Python tests failed: the end of what each of them printed.
+#
+#   show_failures.sh RESULTS
+#
+# The output of five versions is long, and who reads only the end of it must find the reason there.
+# Reads RESULTS/python-X.Y.output, where "== STEP" opens each step's part, and RESULTS/STEP.status.
+set -eu
+
+results=$1
+lines=60
+for status in "$results"/*.status; do
+    step=$(basename "$status" .status)
+    output=$results/python-${step##*-}.output
+    if [ "$(cat "$status")" = 0 ] || [ ! -f "$output" ]; then continue; fi
+    printf '\n==== the last %s lines of %s\n' "$lines" "$step"
+    # From the step's own heading to that of the next.
+    awk -v heading="== $step" '
+        $0 == heading { inside = 1; next }
+        inside && /^== [a-z]+-3\.[0-9]+/ && index($0, heading " FAILED") != 1 { exit }
+        inside { print }
+    ' "$output" | tail -n "$lines"
+done
