@@ -143,6 +143,13 @@ impl<C: AsRef<[u8]>> ReadBuffer<C> {
         self.pieces.front()?.bytes().get(self.offset..self.offset + count)
     }
 
+    /// The bytes up to the first `byte` and with it, if they lie in one piece.
+    #[inline]
+    pub fn front_through(&self, byte: u8) -> Option<&[u8]> {
+        let unread = self.pieces.front()?.bytes().get(self.offset..)?;
+        unread.get(..=memchr(byte, unread)?)
+    }
+
     /// Copies the first bytes into `target`; returns how many there were.
     pub fn copy_to(&self, target: &mut [u8]) -> usize {
         let mut copied = 0;
@@ -364,6 +371,11 @@ mod tests {
                 }
                 prop_assert_eq!(buffer.len_bytes(), model.len());
                 prop_assert_eq!(contents(&buffer), model.clone());
+                let line = model.iter().position(|byte| *byte == 2).map(|last| &model[..=last]);
+                match buffer.front_through(2) {
+                    Some(found) => prop_assert_eq!(Some(found), line),
+                    None => prop_assert!(line.is_none_or(|line| buffer.front(line.len()).is_none())),
+                }
                 let from = number % (model.len() + 2);
                 prop_assert_eq!(
                     buffer.find(&separators, from),

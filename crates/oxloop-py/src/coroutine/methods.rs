@@ -71,12 +71,13 @@ impl Coroutine {
 
     #[getter(__name__)]
     fn name(&self) -> &'static str {
-        self.qualified_name.rsplit('.').next().unwrap_or(self.qualified_name)
+        let qualified_name = self.qualified_name.get();
+        qualified_name.rsplit('.').next().unwrap_or(qualified_name)
     }
 
     #[getter(__qualname__)]
     fn qualified_name(&self) -> &'static str {
-        self.qualified_name
+        self.qualified_name.get()
     }
 
     #[getter]
@@ -113,7 +114,7 @@ impl Coroutine {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
-        format!("<coroutine object {} at {:p}>", slf.get().qualified_name, slf.as_ptr())
+        format!("<coroutine object {} at {:p}>", slf.get().qualified_name.get(), slf.as_ptr())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -43,7 +43,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::ffi::Ref;
-pub use object::{Coroutine, is_plain_coroutine, plain_future};
+pub use object::{Coroutine, drop_spare, is_plain_coroutine, plain_future};
 pub use waiter::{Waiter, running_loop};
 
 /// What an operation does next.

@@ -23,6 +23,7 @@ use crate::ffi::class::{Finalize, OwnAwait, Resume};
 use crate::ffi::inline::InlineCell;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
+use crate::ffi::spare::Spare;
 use crate::ffi::{Raised, Ref, Sent, Slot, call, stop};
 use crate::future::{Future, none};
 use crate::stdlib;
@@ -57,21 +58,36 @@ pub struct Coroutine {
     pub(super) stage: Cell<Stage>,
     pub(super) awaited: Slot,
     /// Of the body, which is gone when the coroutine is done.
-    pub(super) qualified_name: &'static str,
+    pub(super) qualified_name: Cell<&'static str>,
     pub(super) body: InlineCell,
 }
 
 attached_only!(Coroutine);
 pooled!(Coroutine);
 
+/// One that ended in its first step, for the next one that is made.
+static SPARE: Spare<Coroutine> = Spare::new();
+
+/// Lets go of it: a loop has closed.
+pub fn drop_spare(py: Python<'_>) {
+    drop(SPARE.take(py));
+}
+
 impl Coroutine {
     /// A coroutine that has not started.
     #[inline(always)]
     pub fn make<B: Body>(py: Python<'_>, body: B) -> PyResult<Ref> {
+        if let Some(spare) = SPARE.take(py) {
+            let this = spare.get();
+            this.stage.set(Stage::Created);
+            this.qualified_name.set(body.qualified_name());
+            this.body.refill(body);
+            return Ok(Ref::new(spare));
+        }
         let coroutine = pool::make_with(py, || Self {
             stage: Cell::new(Stage::Created),
             awaited: Slot::empty(),
-            qualified_name: body.qualified_name(),
+            qualified_name: Cell::new(body.qualified_name()),
             body: InlineCell::holding(body),
         })?;
         Ok(Ref::new(coroutine))
@@ -181,6 +197,9 @@ impl Coroutine {
                 return match first {
                     First::Return(value) => {
                         this.finish();
+                        if stop::may_stay(value.bind(py)) {
+                            SPARE.offer(slf);
+                        }
                         Sent::Returned(value)
                     }
                     First::Other(progress) => this.advance(py, progress),
@@ -289,7 +308,7 @@ impl Coroutine {
     #[cold]
     fn warn_never_awaited(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let text = format!("coroutine '{}' was never awaited", slf.get().qualified_name);
+        let text = format!("coroutine '{}' was never awaited", slf.get().qualified_name.get());
         let kwargs = PyDict::new(py);
         kwargs.set_item("source", slf)?;
         stdlib::warn(py)?.call((text, py.get_type::<PyRuntimeWarning>()), Some(&kwargs))?;
@@ -356,6 +375,11 @@ impl Resume for Coroutine {
     #[inline]
     fn resume<'py>(object: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Sent {
         Self::send_value(object, value)
+    }
+
+    #[inline]
+    fn is_kept(object: &Bound<'_, Self>) -> bool {
+        SPARE.holds(object.as_ptr())
     }
 }
 

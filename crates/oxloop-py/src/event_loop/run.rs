@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 
 use super::{EventLoop, RunningLoop, os_error, thread_ident};
 use crate::combinators::{Timeout, Waiting};
-use crate::coroutine::Coroutine;
+use crate::coroutine::{Coroutine, drop_spare};
 use crate::ffi::entry::BoundEntry;
 use crate::ffi::{Ref, pool};
 use crate::future::{Future, FutureIter};
@@ -23,6 +23,7 @@ use crate::task::Task;
 
 /// After a burst much memory may be with the pools.
 fn trim_pools(py: Python<'_>) {
+    drop_spare(py);
     pool::trim::<Handle>(py);
     pool::trim::<TimerHandle>(py);
     pool::trim::<Future>(py);

@@ -113,6 +113,11 @@ pub fn use_bare_name<T: PyTypeInfo>(py: Python<'_>) {
 /// An awaitable's iterator, resumed without StopIteration.
 pub trait Resume: PyTypeInfo {
     fn resume<'py>(object: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> Sent;
+
+    /// Whether it lives on after its end, with a result that [`stop::may_stay`].
+    fn is_kept(_object: &Bound<'_, Self>) -> bool {
+        false
+    }
 }
 
 /// Fills `am_send` and `tp_iternext` of `$class` from its [`Resume`].
@@ -239,11 +244,15 @@ pub unsafe fn run_next<T: Resume>(object: *mut ffi::PyObject) -> *mut ffi::PyObj
                 let value = value.into_bound(py);
                 // None ends an iterator without an exception.
                 if !value.is_none() {
+                    // SAFETY: live for the call, and an instance of `T`.
+                    let is_kept = T::is_kept(unsafe {
+                        fastcall::ffi_borrow(py, &object).cast_unchecked::<T>()
+                    });
                     // Held by its caller alone, it dies once it is read. From 3.14 on only Python
                     // code comes here, and local variables need not count.
                     // SAFETY: a live object.
-                    let dies = cfg!(not(Py_3_14)) && unsafe { ffi::Py_REFCNT(object) } == 1;
-                    stop::raise(&value, dies);
+                    let dies = unsafe { ffi::Py_REFCNT(object) } == 1;
+                    stop::raise(&value, cfg!(not(Py_3_14)) && (dies || is_kept));
                 }
             }
             std::ptr::null_mut()

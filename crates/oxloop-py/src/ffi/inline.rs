@@ -15,6 +15,10 @@ const SPACE_WORDS: usize = 10;
 
 type Space = [MaybeUninit<usize>; SPACE_WORDS];
 
+const fn fits<B>() -> bool {
+    size_of::<B>() <= size_of::<Space>() && align_of::<B>() <= align_of::<Space>()
+}
+
 type View = fn(&Space) -> &dyn Body;
 
 fn view<B: Body>(space: &Space) -> &dyn Body {
@@ -44,10 +48,7 @@ pub struct InlineCell {
 impl InlineCell {
     #[inline]
     pub fn holding<B: Body>(body: B) -> Self {
-        const {
-            assert!(size_of::<B>() <= size_of::<Space>(), "the body of a coroutine is too large");
-            assert!(align_of::<B>() <= align_of::<Space>(), "the body needs too much alignment");
-        }
+        const { assert!(fits::<B>(), "the body of a coroutine is too large or too much aligned") };
         let mut space: Space = [MaybeUninit::uninit(); SPACE_WORDS];
         // SAFETY: it fits, as checked when this was compiled.
         unsafe { space.as_mut_ptr().cast::<B>().write(body) };
@@ -56,6 +57,19 @@ impl InlineCell {
             view: Cell::new(Some(view::<B>)),
             users: Cell::new(0),
         }
+    }
+
+    /// Stores another body in a cell whose own is gone.
+    ///
+    /// # Panics
+    /// If it is not gone.
+    #[inline]
+    pub fn refill<B: Body>(&self, body: B) {
+        const { assert!(fits::<B>(), "the body of a coroutine is too large or too much aligned") };
+        assert!(self.view.get().is_none() && self.users.get() == 0, "the cell is in use");
+        // SAFETY: it fits, and nobody looks at the space, as just checked.
+        unsafe { (*self.space.get()).as_mut_ptr().cast::<B>().write(body) };
+        self.view.set(Some(view::<B>));
     }
 
     /// Calls `run` with the body, which stays where it is meanwhile; with None if it is gone.

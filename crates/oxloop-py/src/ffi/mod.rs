@@ -8,6 +8,7 @@
 //! | `dict.rs`     | a dict entry whose hash is known                               |
 //! | `fastcall.rs` | methods called without an argument tuple                       |
 //! | `pool.rs`     | memory of dead objects, used again                             |
+//! | `spare.rs`    | an object that has ended, used again                           |
 //! | `late.rs`     | deallocators that do not nest too deeply                        |
 //! | `inline.rs`   | bodies of native coroutines, stored in place                   |
 //! | `stop.rs`     | StopIteration for results                                      |
@@ -34,6 +35,7 @@ pub mod libssl;
 pub mod object;
 pub mod pool;
 pub mod shared;
+pub mod spare;
 pub mod stop;
 pub mod watch;
 

@@ -9,7 +9,8 @@
 //! and catches the exception sees a StopIteration with its `value`.
 //! One instance does not die at all: the interpreter gives it back within the same instruction, and
 //! it is raised again and again. The result in it is let go by [`settle`], which the awaited object
-//! calls when it dies, the next moment. If somebody holds the awaited object, so that it does not die,
+//! calls when it dies, the next moment; a small one that nobody can watch may stay until the next
+//! result. If somebody holds the awaited object, so that it does not die,
 //! or the instance itself, or has left a traceback in it, the instance is given away or not used, and
 //! one from the pool is raised.
 //! Layout: the place of the fields is tried on a real StopIteration first. Where it is not as
@@ -20,10 +21,13 @@ use std::cell::UnsafeCell;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyNone, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyNone, PyTuple};
 
 /// Dead instances kept. They die as soon as they are read, so few are ever alive at once.
 const POOLED_STOPS_MAX: usize = 16;
+
+/// The most bytes of a result that is let go of when the next one comes, not at once.
+const STAYING_BYTES_MAX: usize = 4096;
 
 struct Stops {
     inner: UnsafeCell<Inner>,
@@ -133,13 +137,25 @@ fn give_away(py: Python<'_>) {
     }
 }
 
-/// Makes `StopIteration(value)` the pending exception; `dies`: what returns it dies once it is read,
-/// and will call [`settle`] then.
+/// Whether nobody can tell how long `value` lives: a constant, or bytes that are not many.
 #[inline]
-pub fn raise(value: &Bound<'_, PyAny>, dies: bool) {
+pub fn may_stay(value: &Bound<'_, PyAny>) -> bool {
+    let py = value.py();
+    match value.cast_exact::<PyBytes>() {
+        Ok(bytes) => bytes.as_bytes().len() <= STAYING_BYTES_MAX,
+        Err(_) => {
+            value.is_none() || value.is(PyBool::new(py, true)) || value.is(PyBool::new(py, false))
+        }
+    }
+}
+
+/// Makes `StopIteration(value)` the pending exception. `may_last`: what returns it dies once it is
+/// read, and will call [`settle`] then, or the value [`may_stay`] until the next one.
+#[inline]
+pub fn raise(value: &Bound<'_, PyAny>, may_last: bool) {
     let py = value.py();
     settle();
-    match lasting(py).filter(|_| dies) {
+    match lasting(py).filter(|_| may_last) {
         // SAFETY: a live instance, and a new reference to it for the pending exception.
         Some(stop) => unsafe {
             (*stop.cast::<ffi::PyStopIterationObject>()).value = ffi::Py_NewRef(value.as_ptr());

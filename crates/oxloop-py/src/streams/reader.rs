@@ -325,6 +325,26 @@ impl StreamReader {
         self.need.replace(Need::Any);
     }
 
+    /// Takes the first line, if it lies in one piece and is not longer than the limit.
+    #[inline]
+    pub(super) fn take_line(&self, py: Python<'_>) -> Option<Ref> {
+        // As in `take`.
+        let mut received = self.received.borrow_mut();
+        let line = received.front_through(b'\n')?;
+        let count = line.len();
+        if count > self.limit_bytes.get() {
+            return None;
+        }
+        self.scanned.set(0);
+        let whole = received.take_piece(count);
+        if let Some(piece) = whole {
+            return Some(piece.into_object());
+        }
+        let taken = Ref::new(PyBytes::new(py, received.front(count)?));
+        received.advance(count);
+        Some(taken)
+    }
+
     /// Takes the first `count` bytes, which are there.
     #[inline]
     pub(super) fn take(&self, py: Python<'_>, count: usize) -> PyResult<Ref> {

@@ -156,6 +156,13 @@ impl Body for Read {
     fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
         let reader = self.reader(py).get();
         reader.check_exception(py)?;
+        if let Kind::Line | Kind::Next = self.kind {
+            // Most lines are there, in one piece.
+            if let Some(line) = reader.take_line(py) {
+                reader.resume_if_room(py)?;
+                return Ok(Progress::Return(line));
+            }
+        }
         if matches!(self.kind, Kind::Some(0) | Kind::Exactly(0)) {
             return Ok(Progress::Return(Ref::new(PyBytes::new(py, b""))));
         }
