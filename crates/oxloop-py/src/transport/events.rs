@@ -11,8 +11,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::StreamTransport;
 use super::tls::{self, TlsTransport};
+use super::{StreamTransport, reports};
 use crate::convert;
 use crate::event_loop::{Chunk, EventLoop};
 use crate::ffi::call::Exported;
@@ -28,16 +28,8 @@ pub(super) fn begin(object: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(above) => protocol::within(py, this.context.get(), || tls::events::begin(above, object)),
         Err(_) => protocol::connection_made(&user_protocol, this.context.get(), object),
     };
-    if let Err(err) = made {
-        if crate::handle::is_fatal(py, &err) {
-            start(transport)?;
-            return Err(err);
-        }
-        let home = this.home(py)?;
-        let message = "Exception in callback protocol.connection_made()";
-        EventLoop::report_failure(home.as_any(), message, err, "transport", object)?;
-    }
-    start(transport)
+    let told = reports::connection_made_told(made, || this.home(py), object);
+    told.and(start(transport))
 }
 
 /// Starts reading and tells whoever waits for the connection.
@@ -53,13 +45,7 @@ fn start(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
             StreamTransport::fail(transport, err, "Fatal read error on socket transport")?;
         }
     }
-    if let Some(waiter) = this.waiter.take() {
-        let waiter = waiter.bind(py);
-        if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
-    }
-    Ok(())
+    reports::wake(py, this.waiter.take())
 }
 
 /// A completion of the driver.

@@ -8,6 +8,7 @@
 //! | `methods.rs` | its other methods and attributes as Python sees them                |
 //! | `events.rs` | what the driver's completions mean for the protocol                  |
 //! | `datagram/` | the `DatagramTransport` class                                        |
+//! | `reports.rs` | what all of them tell the exception handler, a waiter, who forgot them |
 //! | `sendfile.rs` | what a stream transport lends to `loop.sendfile()`                |
 //! | `tls/`      | the `TlsTransport` class                                              |
 //! | `fd.rs`     | who owns the descriptor, and the socket object shown to the user     |
@@ -25,6 +26,7 @@ mod methods;
 mod pipe;
 mod pipe_read;
 mod pipe_write;
+mod reports;
 mod sendfile;
 mod stream;
 mod tls;

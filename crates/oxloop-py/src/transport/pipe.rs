@@ -24,7 +24,7 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::fd::{hold, unhold};
-use super::{ReadPipeTransport, WritePipeTransport};
+use super::{ReadPipeTransport, WritePipeTransport, reports};
 use crate::convert;
 use crate::event_loop::{Chunk, Driver, EventLoop, Job, Source};
 use crate::ffi::{Ref, Slot, context};
@@ -223,12 +223,7 @@ impl PipeEnd {
         let home = self.home(py)?;
         let exception = err.into_value(py).into_bound(py);
         if !is_usual {
-            let report = PyDict::new(py);
-            report.set_item("message", message)?;
-            report.set_item("exception", &exception)?;
-            report.set_item("transport", object)?;
-            report.set_item("protocol", self.protocol.or_none(py))?;
-            home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+            reports::report(&home, object, &self.protocol.or_none(py), &exception, message)?;
         } else if home.get().debug() {
             let text = format!("{}: {message}: {exception}", object.repr()?);
             stdlib::log(py, "debug", &text, None)?;
@@ -306,18 +301,9 @@ impl PipeEnd {
         if !self.is_open() {
             return;
         }
-        let warn = || -> PyResult<()> {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item("source", object)?;
-            let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
-            let text = format!("unclosed transport {}", object.repr()?);
-            stdlib::warn(py)?.call((text, category), Some(&kwargs)).map(drop)
-        };
-        // A warning that was made an error must not keep the pipe open.
-        for outcome in [warn(), self.release(py)] {
-            if let Err(err) = outcome {
-                err.write_unraisable(py, None);
-            }
+        reports::warn_unclosed(object);
+        if let Err(err) = self.release(py) {
+            err.write_unraisable(py, None);
         }
     }
 
@@ -405,18 +391,8 @@ fn begin(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let end = end_of(object)?;
     let Some(user_protocol) = end.protocol.bound(py) else { return Ok(()) };
     let made = protocol::connection_made(&user_protocol, end.context.get(), object);
-    let mut fatal = None;
-    if let Err(err) = made {
-        if crate::handle::is_fatal(py, &err) {
-            fatal = Some(err);
-        } else {
-            let home = end.home(py)?;
-            let message = "Exception in callback protocol.connection_made()";
-            EventLoop::report_failure(home.as_any(), message, err, "transport", object)?;
-        }
-    }
-    start(object, end)?;
-    fatal.map_or(Ok(()), Err)
+    let told = reports::connection_made_told(made, || end.home(py), object);
+    told.and(start(object, end))
 }
 
 fn start(object: &Bound<'_, PyAny>, end: &PipeEnd) -> PyResult<()> {
@@ -429,13 +405,7 @@ fn start(object: &Bound<'_, PyAny>, end: &PipeEnd) -> PyResult<()> {
             end.fail(object, err, "Fatal error on pipe transport", false)?;
         }
     }
-    if let Some(waiter) = end.waiter.take() {
-        let waiter = waiter.bind(py);
-        if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
-    }
-    Ok(())
+    reports::wake(py, end.waiter.take())
 }
 
 /// The last job of a transport: `connection_lost`, then the pipe is closed.

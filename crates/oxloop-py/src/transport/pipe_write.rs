@@ -13,11 +13,12 @@ use oxloop_core::{Outcome, WriteQueue};
 use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::limits::water_marks;
 use super::pipe::PipeEnd;
+use super::reports;
 use crate::event_loop::Chunk;
 use crate::ffi::Ref;
 use crate::ffi::call::{Exported, bytes_of};
@@ -115,18 +116,7 @@ impl WritePipeTransport {
         } else {
             protocol::resume_writing(&user_protocol, end.context.get())
         };
-        let Err(err) = told else { return Ok(()) };
-        if crate::handle::is_fatal(py, &err) {
-            return Err(err);
-        }
-        let name = if pause { "pause_writing" } else { "resume_writing" };
-        let report = PyDict::new(py);
-        report.set_item("message", format!("protocol.{name}() failed"))?;
-        report.set_item("exception", err.into_value(py))?;
-        report.set_item("transport", slf)?;
-        report.set_item("protocol", user_protocol)?;
-        end.home(py)?.call_method1(intern!(py, "call_exception_handler"), (report,))?;
-        Ok(())
+        reports::flow_told(told, pause, || end.home(py), slf.as_any(), &user_protocol)
     }
 
     /// A queued send has made progress, or failed.

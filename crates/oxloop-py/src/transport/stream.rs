@@ -10,9 +10,9 @@ use oxloop_core::{ReadMode, Stream};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use super::fd::Connection;
+use super::reports;
 use super::sendfile::Sendfile;
 use super::tls::{self, TlsTransport};
 use crate::event_loop::{Chunk, EventLoop, Job, Source};
@@ -184,12 +184,8 @@ impl StreamTransport {
                 stdlib::log(py, "debug", &text, Some(exception.clone().into_any()))?;
             }
         } else {
-            let report = PyDict::new(py);
-            report.set_item("message", message)?;
-            report.set_item("exception", &exception)?;
-            report.set_item("transport", slf)?;
-            report.set_item("protocol", this.protocol.or_none(py))?;
-            home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+            let user_protocol = this.protocol.or_none(py);
+            reports::report(&home, slf.as_any(), &user_protocol, &exception, message)?;
         }
         Self::force_close(slf, Some(Ref::new(exception)))
     }
@@ -209,18 +205,7 @@ impl StreamTransport {
         } else {
             protocol::resume_writing(&user_protocol, this.context.get())
         };
-        let Err(err) = told else { return Ok(()) };
-        if crate::handle::is_fatal(py, &err) {
-            return Err(err);
-        }
-        let name = if pause { "pause_writing" } else { "resume_writing" };
-        let report = PyDict::new(py);
-        report.set_item("message", format!("protocol.{name}() failed"))?;
-        report.set_item("exception", err.into_value(py))?;
-        report.set_item("transport", slf)?;
-        report.set_item("protocol", user_protocol)?;
-        this.home(py)?.call_method1(intern!(py, "call_exception_handler"), (report,))?;
-        Ok(())
+        reports::flow_told(told, pause, || this.home(py), slf.as_any(), &user_protocol)
     }
 
     /// The end of `close()`.
@@ -248,16 +233,7 @@ impl Finalize for StreamTransport {
         if !this.connection.is_open() {
             return;
         }
-        let warn = || -> PyResult<()> {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item("source", slf)?;
-            let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
-            let text = format!("unclosed transport {}", slf.repr()?);
-            stdlib::warn(py)?.call((text, category), Some(&kwargs)).map(drop)
-        };
-        if let Err(err) = warn() {
-            err.write_unraisable(py, None);
-        }
+        reports::warn_unclosed(slf.as_any());
         if let Ok(home) = this.home(py) {
             if !home.get().is_closed_now() && !home.get().is_foreign_process() {
                 let token = this.stream.borrow().token();

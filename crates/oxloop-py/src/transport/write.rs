@@ -137,18 +137,7 @@ pub(super) fn contiguous(data: &Bound<'_, PyAny>) -> PyResult<Exported> {
 
 /// `write(data)`
 pub fn write<'py>(slf: &Bound<'py, StreamTransport>, args: Args<'_, 'py>) -> PyResult<Ref> {
-    let mut data = args.get(0);
-    args.keywords("write", |name, value| {
-        let known = name == "data" && data.is_none();
-        if known {
-            data = Some(value);
-        }
-        known
-    })?;
-    args.expect("write", 0, 1)?;
-    let Some(data) = data else {
-        return Err(PyTypeError::new_err("write() missing 1 required positional argument: 'data'"));
-    };
+    let data = args.one("write", "data")?;
     StreamTransport::write_bytes(slf, data)?;
     Ok(none(slf.py()))
 }

@@ -13,10 +13,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::super::reports;
 use super::DatagramTransport;
 use super::address::{Family, LastSender};
 use crate::convert;
-use crate::event_loop::{Chunk, EventLoop};
+use crate::event_loop::Chunk;
 use crate::protocol;
 
 /// Bytes of a datagram for which there is room; asyncio's value, and more than any has.
@@ -29,16 +30,8 @@ pub(super) fn begin(object: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
     let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
     let made = protocol::connection_made(&user_protocol, this.context.get(), object);
-    if let Err(err) = made {
-        if crate::handle::is_fatal(py, &err) {
-            start(transport)?;
-            return Err(err);
-        }
-        let home = this.home(py)?;
-        let message = "Exception in callback protocol.connection_made()";
-        EventLoop::report_failure(home.as_any(), message, err, "transport", object)?;
-    }
-    start(transport)
+    let told = reports::connection_made_told(made, || this.home(py), object);
+    told.and(start(transport))
 }
 
 /// Starts reading and tells whoever waits for the transport.
@@ -50,13 +43,7 @@ fn start(transport: &Bound<'_, DatagramTransport>) -> PyResult<()> {
     if let Err(err) = armed {
         DatagramTransport::fail(transport, err, "Fatal read error on datagram transport")?;
     }
-    if let Some(waiter) = this.waiter.take() {
-        let waiter = waiter.bind(py);
-        if !waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
-            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
-        }
-    }
-    Ok(())
+    reports::wake(py, this.waiter.take())
 }
 
 /// Asks the driver for datagrams, if they are to be delivered.

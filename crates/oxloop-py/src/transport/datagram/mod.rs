@@ -35,6 +35,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::fd::Connection;
 use super::limits::water_marks;
+use super::reports;
 use crate::event_loop::{EventLoop, Job, Source};
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
@@ -197,12 +198,10 @@ impl DatagramTransport {
     fn report(slf: &Bound<'_, Self>, err: PyErr, message: &str) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let report = PyDict::new(py);
-        report.set_item("message", message)?;
-        report.set_item("exception", err.into_value(py))?;
-        report.set_item("transport", slf)?;
-        report.set_item("protocol", this.protocol.or_none(py))?;
-        this.home(py)?.call_method1(intern!(py, "call_exception_handler"), (report,)).map(drop)
+        let user_protocol = this.protocol.or_none(py);
+        let home = this.home(py)?;
+        let exception = err.into_value(py).into_bound(py);
+        reports::report(&home, slf.as_any(), &user_protocol, &exception, message)
     }
 
     /// Something failed for good: report (kernel errors only in debug mode), then end.
@@ -469,16 +468,7 @@ impl Finalize for DatagramTransport {
         if !this.connection.is_open() {
             return;
         }
-        let warn = || -> PyResult<()> {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item("source", slf)?;
-            let category = py.get_type::<pyo3::exceptions::PyResourceWarning>();
-            let text = format!("unclosed transport {}", slf.repr()?);
-            stdlib::warn(py)?.call((text, category), Some(&kwargs)).map(drop)
-        };
-        if let Err(err) = warn() {
-            err.write_unraisable(py, None);
-        }
+        reports::warn_unclosed(slf.as_any());
         if let Ok(home) = this.home(py) {
             if !home.get().is_closed_now() && !home.get().is_foreign_process() {
                 this.forget_source(&home);

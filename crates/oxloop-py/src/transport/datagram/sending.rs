@@ -16,6 +16,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
+use super::super::reports;
 use super::DatagramTransport;
 use super::address::{Destination, numeric};
 use crate::convert;
@@ -249,15 +250,11 @@ impl DatagramTransport {
         let py = slf.py();
         let this = slf.get();
         let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
-        let (told, name) = if pause {
-            (protocol::pause_writing(&user_protocol), "pause_writing")
+        let told = if pause {
+            protocol::pause_writing(&user_protocol)
         } else {
-            (protocol::resume_writing(&user_protocol, this.context.get()), "resume_writing")
+            protocol::resume_writing(&user_protocol, this.context.get())
         };
-        match told {
-            Ok(()) => Ok(()),
-            Err(err) if crate::handle::is_fatal(py, &err) => Err(err),
-            Err(err) => Self::report(slf, err, &format!("protocol.{name}() failed")),
-        }
+        reports::flow_told(told, pause, || this.home(py), slf.as_any(), &user_protocol)
     }
 }

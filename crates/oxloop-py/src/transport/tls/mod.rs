@@ -36,15 +36,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use oxloop_core::tls::{Phase, Session, Told};
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::reports;
 use crate::event_loop::EventLoop;
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot};
-use crate::stdlib;
+
 pub use buffer::TlsBuffer;
 use deliver::Kind;
 use engine::Engine;
@@ -231,19 +232,8 @@ impl Finalize for TlsTransport {
 
     /// Nobody closed it; the transport below closes its descriptor by itself.
     fn finalize(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        if slf.get().closed.replace(true) {
-            return;
-        }
-        let warn = || -> PyResult<()> {
-            let kwargs = PyDict::new(py);
-            kwargs.set_item("source", slf)?;
-            let text = format!("unclosed transport {}", slf.repr()?);
-            let category = py.get_type::<PyResourceWarning>();
-            stdlib::warn(py)?.call((text, category), Some(&kwargs)).map(drop)
-        };
-        if let Err(err) = warn() {
-            err.write_unraisable(py, None);
+        if !slf.get().closed.replace(true) {
+            reports::warn_unclosed(slf.as_any());
         }
     }
 }
