@@ -15,7 +15,7 @@ import asyncio as _asyncio
 import sys as _sys
 from typing import Any as _Any
 
-from oxloop import _namespace
+from oxloop import _interpreter, _namespace
 from oxloop._eager import create_eager_task_factory, eager_task_factory
 from oxloop._loop import EventLoop
 from oxloop._oxloop import (

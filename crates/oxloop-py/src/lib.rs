@@ -44,6 +44,12 @@ fn _after_fork_in_child() {
     event_loop::FORKS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// ImportError unless this is the main interpreter; the module's own start is run only once.
+#[pyfunction]
+fn _expect_main_interpreter(py: Python<'_>) -> PyResult<()> {
+    ffi::interpreter::expect_main(py)
+}
+
 /// What this kernel offers and which driver was chosen, in lines; for `oxloop doctor`.
 #[pyfunction]
 fn describe_driver() -> Vec<String> {
@@ -53,6 +59,7 @@ fn describe_driver() -> Vec<String> {
 #[pymodule(gil_used = true)]
 fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    ffi::interpreter::expect_main(py)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     ffi::entry::install(py)?;
     attach::<EventLoop>(
@@ -138,5 +145,6 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(future::future_discard_from_awaited_by, module)?)?;
     module.add_function(wrap_pyfunction!(describe_driver, module)?)?;
     module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;
+    module.add_function(wrap_pyfunction!(_expect_main_interpreter, module)?)?;
     Ok(())
 }
