@@ -12,8 +12,13 @@ lines=60
 for status in "$results"/*.status; do
     step=$(basename "$status" .status)
     output=$results/python-${step##*-}.output
+    case "$step" in demo | asan*) output=$results/python-${step%%-*}.output ;; esac
     if [ "$(cat "$status")" = 0 ] || [ ! -f "$output" ]; then continue; fi
     printf '\n==== the last %s lines of %s\n' "$lines" "$step"
+    if ! grep -qx "== $step" "$output"; then
+        tail -n "$lines" "$output"
+        continue
+    fi
     # From the step's own heading to that of the next.
     awk -v heading="== $step" '
         $0 == heading { inside = 1; next }

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Builds and tests oxloop on several versions of Python, each in its own .venv-X.Y.
 #
-#   test_versions.sh RESULTS VERSION...
-#   test_versions.sh --one RESULTS VERSION ECOSYSTEM    (what the above starts)
+#   test_versions.sh RESULTS VERSION... [demo] [asan]
+#   test_versions.sh --one RESULTS JOB ECOSYSTEM    (what the above starts)
 #
-# Two versions run at a time, the longest first. A version that is absent is skipped, loudly. The
+# `demo` is `make demo`, `asan` the run under AddressSanitizer: what else may run beside a version.
+# Two jobs run at a time, the longest first. A version that is absent is skipped, loudly. The
 # programs of tests/ecosystem run once, on the newest version up to 3.13 that is found (ECOSYSTEM):
 # their wheels exist there for certain.
 # Exit status 1 when anything failed.
@@ -46,10 +47,14 @@ test_version() {
 
 if [ "$1" = --one ]; then
     results=$2 version=$3 ecosystem=$4
-    # The output of a version comes in one piece, when it has ended.
-    status=0
-    test_version > "$results/python-$version.output" 2>&1 || status=1
-    cat "$results/python-$version.output"
+    # The output of a job comes in one piece, when it has ended.
+    output=$results/python-$version.output status=0
+    case "$version" in
+        demo) step demo make --no-print-directory demo > "$output" 2>&1 || status=1 ;;
+        asan) sh scripts/test_asan.sh "$results" > "$output" 2>&1 || status=1 ;;
+        *) test_version > "$output" 2>&1 || status=1 ;;
+    esac
+    cat "$output"
     exit "$status"
 fi
 

@@ -38,12 +38,15 @@ from oxloop._oxloop import (
     create_task,
     ensure_future,
     gather,
+    run_coroutine_threadsafe,
     shield,
     sleep,
     timeout,
     timeout_at,
+    to_thread,
     wait,
     wait_for,
+    wrap_future,
 )
 from oxloop._runner import Runner, get_event_loop, new_event_loop, run
 from oxloop._server import Server

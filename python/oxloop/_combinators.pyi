@@ -29,6 +29,10 @@ __all__: list[str] = [
     "shield",
     "timeout",
     "timeout_at",
+    "wrap_future",
+    "run_coroutine_threadsafe",
+    "to_thread",
+    "_Chain",
 ]
 
 @overload
@@ -44,6 +48,9 @@ wait = asyncio.wait
 wait_for = asyncio.wait_for
 as_completed = asyncio.as_completed
 shield = asyncio.shield
+wrap_future = asyncio.wrap_future
+run_coroutine_threadsafe = asyncio.run_coroutine_threadsafe
+to_thread = asyncio.to_thread
 
 def timeout(delay: float | None) -> Timeout: ...
 def timeout_at(when: float | None) -> Timeout: ...
@@ -91,6 +98,12 @@ class _DoneCallback:
     def __hash__(self) -> int: ...
     @property
     def __self__(self) -> Any: ...
+    @property
+    def __qualname__(self) -> str: ...
+
+@final
+class _Chain:
+    def __call__(self, _done: Any = None) -> None: ...
     @property
     def __qualname__(self) -> str: ...
 

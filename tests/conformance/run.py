@@ -2,10 +2,10 @@
 
     python tests/conformance/run.py [--json FILE] [-j JOBS] [--debug]
 
-Two runs, with the substitutions that run_cpython_tests.py describes: every test that it keeps for a
-foreign loop, on our loop; then the same with `import oxloop as asyncio`, which puts our names, Task
-and Future among them, in the place of asyncio's. With --debug the first is made a second time in
-asyncio's debug mode. Each exclusion and its reason stand in run_cpython_tests.py; there are no
+Three runs, with the substitutions that run_cpython_tests.py describes: every test that it keeps for
+a foreign loop, on our loop; those of tasks and futures with our Task and Future under asyncio's own
+combinators; then all with `import oxloop as asyncio`, which puts every name of ours in the place of
+asyncio's. With --debug the first is made a second time in asyncio's debug mode. Each exclusion and its reason stand in run_cpython_tests.py; there are no
 others.
 
 Exit status 1 for any failure or error. A Python without its own tests (Debian's python3 has
@@ -44,6 +44,9 @@ def runs(debug: bool) -> list[Run]:
     found = [Run("loop", ())]
     if debug:
         found.append(Run("loop, debug mode", ("--debug",)))
+    substituted = ("--task", "oxloop:Task", "--future", "oxloop:Future")
+    modules = ("--modules", "test_tasks,test_futures,test_futures2")
+    found.append(Run("Task and Future", (*substituted, *modules)))
     found.append(Run("import oxloop as asyncio", ("--namespace", "oxloop")))
     return found
 

@@ -54,7 +54,10 @@ imported! {
     current_task = "asyncio.tasks"."current_task";
     exception_group = "builtins"."ExceptionGroup";
     base_exception_group = "builtins"."BaseExceptionGroup";
-    wrap_future = "asyncio.futures"."wrap_future";
+    concurrent_future = "concurrent.futures"."Future";
+    concurrent_cancelled_error = "concurrent.futures"."CancelledError";
+    concurrent_invalid_state_error = "concurrent.futures"."InvalidStateError";
+    partial = "functools"."partial";
     /// 3.14 and later.
     foreign_add_to_awaited_by = "_asyncio"."future_add_to_awaited_by";
     /// 3.14 and later.

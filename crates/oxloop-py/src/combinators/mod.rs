@@ -11,6 +11,7 @@
 //! | `shield.rs`       | `shield()`                                                 |
 //! | `timeout.rs`      | `Timeout`, `timeout()`, `timeout_at()`                     |
 //! | `task_group.rs`   | `TaskGroup`                                                |
+//! | `threads.rs`      | `wrap_future()`, `run_coroutine_threadsafe()`, `to_thread()` |
 //! | `any_future.rs`   | asking and telling futures of any kind                     |
 //! | `listener.rs`     | following futures from Rust                                |
 //! | `alarm.rs`        | a timer that wakes a waiter                                |
@@ -32,6 +33,7 @@ mod shield;
 mod sleep;
 mod spawning;
 mod task_group;
+mod threads;
 mod timeout;
 mod wait;
 mod wait_for;
@@ -46,6 +48,7 @@ use gather::Gathering;
 pub use listener::Listener;
 use shield::Shield;
 use task_group::TaskGroup;
+pub use threads::wrap;
 pub use timeout::Timeout;
 pub use wait::Waiting;
 
@@ -92,6 +95,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Shield>()?;
     module.add_class::<Listener>()?;
     module.add_class::<Waiting>()?;
+    module.add_class::<threads::Chain>()?;
     for function in [
         wrap_pyfunction!(sleep::sleep, module)?,
         wrap_pyfunction!(spawning::create_task, module)?,
@@ -103,6 +107,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(shield::shield, module)?,
         wrap_pyfunction!(timeout::timeout, module)?,
         wrap_pyfunction!(timeout::timeout_at, module)?,
+        wrap_pyfunction!(threads::wrap_future, module)?,
+        wrap_pyfunction!(threads::run_coroutine_threadsafe, module)?,
+        wrap_pyfunction!(threads::to_thread, module)?,
     ] {
         module.add_function(function)?;
     }

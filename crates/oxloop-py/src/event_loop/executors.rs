@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
+use crate::combinators::wrap;
 use crate::ffi::Ref;
 use crate::stdlib;
 
@@ -27,9 +28,7 @@ impl EventLoop {
         let mut all = vec![function.clone()];
         all.extend(args.iter());
         let submitted = executor.call_method1(intern!(py, "submit"), PyTuple::new(py, all)?)?;
-        let kwargs = PyDict::new(py);
-        kwargs.set_item("loop", slf)?;
-        stdlib::wrap_future(py)?.call((submitted,), Some(&kwargs))
+        wrap(&submitted, slf.as_any())
     }
 
     fn new_executor<'py>(
