@@ -7,6 +7,7 @@
 //! | [`event_loop`] | one iteration, in order; owns everything below |
 //! | [`ready`], [`timers`], [`inject`] | where work waits: now, later, from another thread |
 //! | [`stream`] | the byte transport as a state machine: reading, writing, closing |
+//! | [`listener`] | what a listener does when `accept` fails |
 //! | [`tls`] | TLS over such a stream as a state machine: handshake, pump, shutdown |
 //! | [`op`], [`completion`] | what is asked of a driver, what it answers |
 //! | [`driver`] | the contract with a kernel, and the epoll implementation |
@@ -27,6 +28,7 @@ pub mod driver;
 pub mod event_loop;
 pub mod inject;
 pub mod limits;
+pub mod listener;
 pub mod mutant;
 pub mod op;
 pub mod ready;

@@ -1,6 +1,8 @@
 //! Every bound of the core, with its unit and its reason. Nothing grows without one of these or a
 //! user's own limit (flow control) above it.
 
+use std::time::Duration;
+
 /// Bytes of the driver's one shared read buffer, and so of one receive. One large buffer stays in
 /// the processor's cache; for large messages more small reads cost more than they save.
 pub const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -33,6 +35,9 @@ pub const EVENTS_PER_WAIT_MAX: usize = 1024;
 
 /// Connections accepted from one listener per wake. A flood must not starve those accepted before.
 pub const ACCEPTS_PER_WAKE_MAX: usize = 128;
+
+/// How long a listener rests when descriptors or memory ran out; asyncio's value.
+pub const ACCEPT_REST: Duration = Duration::from_secs(1);
 
 /// Datagrams taken from one socket per wake, besides the bound in bytes. Small ones that come
 /// without end must not starve the other sources.

@@ -65,6 +65,8 @@ mutants! {
     NoRoomForgetsSend,
     /// An error of accept does not end the listener's turn.
     AcceptErrorGoesOn,
+    /// A listener goes on accepting when descriptors ran out.
+    AcceptNeverRests,
     /// `cancel` leaves the op of the read side.
     CancelKeepsOp,
     /// `cancel` of a watch leaves the descriptor, which is somebody else's, in epoll for a while.

@@ -3,7 +3,8 @@
 //! Facts: when descriptors run out, `accept` fails at once and the listener stays readable: a loop
 //! that goes on asking spins and floods the log. A protocol factory may raise; that ends one
 //! connection, never the server.
-//! Decision: on EMFILE, ENFILE, ENOBUFS and ENOMEM the listener rests for a second, with one report.
+//! Decision: when descriptors or memory run out the listener rests (the core says how long), with one
+//! report.
 //! Connections are accepted natively and get a socket object only when somebody asks for it. With
 //! TLS a `TlsTransport` stands between the transport and the user's protocol.
 //! The coroutines (`serve_forever`, `wait_closed`, …) are in the Python class that derives from this.
@@ -13,7 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 
-use oxloop_core::{Driver as _, Op, Outcome, Token};
+use oxloop_core::{Driver as _, Op, Outcome, Token, listener};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -27,9 +28,6 @@ use crate::ffi::{Entered, Ref, Slot, context};
 use crate::simulation::SimSocket;
 use crate::stdlib;
 use crate::transport::{Connection, StreamTransport, TlsOptions, TlsTransport, hold, unhold};
-
-/// How long a listener rests when descriptors or memory ran out.
-const ACCEPT_RETRY_DELAY_S: f64 = 1.0;
 
 /// The native part of `oxloop.Server`.
 #[pyclass(frozen, subclass, weakref, module = "oxloop._oxloop", name = "Server")]
@@ -216,34 +214,30 @@ impl Server {
     /// `accept` failed: rest if resources ran out, else the loop reports it.
     fn rest(
         slf: &Bound<'_, Self>,
-        listener: &Bound<'_, Listener>,
+        accepting: &Bound<'_, Listener>,
         err: std::io::Error,
     ) -> PyResult<()> {
-        const EXHAUSTED: [i32; 4] = [24, 23, 105, 12]; // EMFILE ENFILE ENOBUFS ENOMEM
         let py = slf.py();
         let this = slf.get();
         let home = this.home(py)?;
-        let exhausted = err.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code));
-        let err = convert::os_error(py, err);
-        if !exhausted {
-            return Err(err);
-        }
         let place = this
             .listening
             .borrow()
             .iter()
-            .find(|(_, _, object)| object.is(listener.as_any()))
+            .find(|(_, _, object)| object.is(accepting.as_any()))
             .map(|(_, token, _)| *token);
         let Some(token) = place else { return Ok(()) };
-        drop(home.get().core().driver.borrow_mut().cancel(token, oxloop_core::Side::Read));
+        let rest = listener::rest_after(&mut *home.get().core().driver.borrow_mut(), token, &err);
+        let err = convert::os_error(py, err);
+        let Some(rest) = rest else { return Err(err) };
         let report = PyDict::new(py);
         report.set_item("message", "socket.accept() out of system resource")?;
         report.set_item("exception", err.into_value(py))?;
-        if let Some(sock) = listener.get().sock.bound(py) {
+        if let Some(sock) = accepting.get().sock.bound(py) {
             report.set_item("socket", stdlib::transport_socket(py)?.call1((sock,))?)?;
         }
         home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
-        home.call_method1(intern!(py, "call_later"), (ACCEPT_RETRY_DELAY_S, listener))?;
+        home.call_method1(intern!(py, "call_later"), (rest.as_secs_f64(), accepting))?;
         Ok(())
     }
 

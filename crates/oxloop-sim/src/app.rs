@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use oxloop_core::driver::sim::{Fault, Random, SimFd, SimKernel};
 use oxloop_core::{
     AddressParts, Completion, Deadline, Descriptor, Driver, EventLoop, Op, Outcome, Side as OpSide,
-    SockAddr, Submitted, TimerKey, Token,
+    SockAddr, Submitted, TimerKey, Token, listener,
 };
 
 use crate::host::{Host, Job, Timer};
@@ -120,6 +120,8 @@ struct Listening {
     fd: SimFd,
     token: Token,
     address: SocketAddr,
+    /// An accept failed, and the rest is not over.
+    rests: Cell<bool>,
 }
 
 struct Connecting {
@@ -213,7 +215,12 @@ impl<D: SimulatedDriver> App<D> {
             let fd = self.kernel.listen(SocketAddr::new(SERVER, 0), 8)?;
             let address = self.kernel.local_address(fd.as_raw_fd())?;
             let token = self.event_loop.add_source(fd.as_raw_fd(), Source::Listener(number))?;
-            self.listeners.borrow_mut().push(Listening { fd, token, address });
+            self.listeners.borrow_mut().push(Listening {
+                fd,
+                token,
+                address,
+                rests: Cell::new(false),
+            });
             self.accept(number);
         }
         if self.program.datagrams > 0 {
@@ -340,7 +347,10 @@ impl<D: SimulatedDriver> App<D> {
         let token = completion.token;
         match (source, completion.outcome) {
             (Source::Transport(place), outcome) => self.transport_completed(place, token, outcome),
-            (Source::Listener(_), Outcome::Accepted(Ok((fd, peer)))) => self.welcome(fd, &peer),
+            (Source::Listener(number), Outcome::Accepted(Ok((fd, peer)))) => {
+                self.expect_awake(number);
+                self.welcome(fd, &peer);
+            }
             (Source::Listener(number), Outcome::Accepted(Err(error))) => self.rest(number, &error),
             (Source::Connecting(number), Outcome::Writable) => self.connected(number),
             (Source::Watched(number), outcome) => self.watched_ready(number, &outcome),
@@ -351,7 +361,10 @@ impl<D: SimulatedDriver> App<D> {
     }
 
     fn accept(&self, number: usize) {
-        let Some(token) = self.listeners.borrow().get(number).map(|listener| listener.token) else {
+        let Some(token) = self.listeners.borrow().get(number).map(|listener| {
+            listener.rests.set(false);
+            listener.token
+        }) else {
             return;
         };
         let armed = self.event_loop.driver.borrow_mut().submit(token, Op::Accept);
@@ -368,9 +381,21 @@ impl<D: SimulatedDriver> App<D> {
         let Some(token) = self.listeners.borrow().get(number).map(|listener| listener.token) else {
             return;
         };
-        drop(self.event_loop.driver.borrow_mut().cancel(token, OpSide::Read));
-        let rest_ns = self.random.borrow_mut().between(1_000_000, 200_000_000) as i64;
-        self.add_timer_in(rest_ns, Work::AcceptAgain(number));
+        self.expect_awake(number);
+        let driver = &self.event_loop.driver;
+        let Some(rest) = listener::rest_after(&mut *driver.borrow_mut(), token, error) else {
+            self.violation(format!("an accept failed by {error}, which no fault says"));
+            return;
+        };
+        self.listeners.borrow()[number].rests.set(true);
+        self.add_timer_in(rest.as_nanos() as i64, Work::AcceptAgain(number));
+    }
+
+    /// A listener that rests accepts nothing, and fails no more.
+    fn expect_awake(&self, number: usize) {
+        if self.listeners.borrow().get(number).is_some_and(|listener| listener.rests.get()) {
+            self.violation("a listener that rests was answered");
+        }
     }
 
     fn welcome(&self, fd: Descriptor, peer: &SockAddr) {

@@ -116,6 +116,12 @@ pub fn take_error(fd: RawFd) -> io::Result<Option<io::Error>> {
     Ok((code != 0).then(|| io::Error::from_raw_os_error(code)))
 }
 
+/// Whether a call failed because descriptors or memory ran out.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
 /// Whether an error of accept concerns one lost connection only, so that accepting goes on at once.
 pub fn is_connection_aborted(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECONNABORTED)
