@@ -280,6 +280,29 @@ async def test_drain_of_a_closing_stream_hears_of_the_loss(loop: Loop) -> None:
     peer.close()
 
 
+async def test_drain_of_a_stream_that_still_sends_waits_for_its_end(
+    loop: Loop, loop_name: str
+) -> None:
+    """A program that writes and drains after `close()` does not spin (python/cpython#80982)."""
+    reader, writer, peer = await pair(loop)
+    writer.transport.set_write_buffer_limits(high=10_000_000)
+    writer.write(bytes(3_000_000))
+    writer.close()
+    waiting = asyncio.ensure_future(writer.drain())
+    await next_turns(5)
+    # A transport of somebody else may never tell its end.
+    assert waiting.done() == (loop_name == "asyncio")
+    received = 0
+    while data := await loop.sock_recv(peer, 1_000_000):
+        received += len(data)
+    assert received == 3_000_000
+    await waiting
+    await writer.wait_closed()
+    with pytest.raises(ConnectionResetError, match="^Connection lost$"):
+        await writer.drain()
+    peer.close()
+
+
 async def test_waiting_drain_ends_with_the_connection(loop: Loop) -> None:
     reader, writer, peer = await pair(loop)
     writer.write(bytes(3_000_000))

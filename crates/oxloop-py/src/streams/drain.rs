@@ -2,6 +2,8 @@
 //!
 //! Facts: on a transport that is closing, one turn of the loop passes first, so that the loss of the
 //! connection is known and raised; else a program that only writes and drains would never notice.
+//! While a transport of ours still sends what it has, asyncio's `drain()` returns at once, and such a
+//! program spins (python/cpython#80982): here it waits for the end of the connection.
 //! Several tasks may wait at once. The protocol may be a program's own, with its `_drain_helper`.
 
 use std::cell::{Cell, RefCell};
@@ -16,16 +18,33 @@ use super::{plain_protocol, plain_reader};
 use crate::coroutine::{Body, Progress, Waiter};
 use crate::ffi::Ref;
 use crate::future::none;
+use crate::transport::TlsTransport;
 
 /// The wait for a protocol that is paused.
 pub struct DrainHelper {
     protocol: Ref,
     waiter: RefCell<Option<Waiter>>,
+    /// The transport is closing: room for more is no reason to go on.
+    until_lost: bool,
 }
 
 impl DrainHelper {
     pub fn new(protocol: &Bound<'_, StreamReaderProtocol>) -> Self {
-        Self { protocol: Ref::from_borrowed(protocol), waiter: RefCell::default() }
+        Self::with(protocol, false)
+    }
+
+    fn with(protocol: &Bound<'_, StreamReaderProtocol>, until_lost: bool) -> Self {
+        let protocol = Ref::from_borrowed(protocol);
+        Self { protocol, waiter: RefCell::default(), until_lost }
+    }
+
+    fn wait(&self, py: Python<'_>) -> PyResult<Progress> {
+        // Only `with` fills the field.
+        let protocol = self.protocol.bind_as::<StreamReaderProtocol>(py).get();
+        let waiter = protocol.add_drain_waiter(py)?;
+        let progress = waiter.wait();
+        self.waiter.replace(Some(waiter));
+        Ok(progress)
     }
 
     fn traverse_waiter(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -43,24 +62,23 @@ impl Body for DrainHelper {
     }
 
     fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
-        // Only `new` fills the field.
         let protocol = self.protocol.bind_as::<StreamReaderProtocol>(py).get();
-        if protocol.may_write()? {
+        if protocol.may_write()? && !self.until_lost {
             return Ok(Progress::Return(none(py)));
         }
-        let waiter = protocol.add_drain_waiter(py)?;
-        let progress = waiter.wait();
-        self.waiter.replace(Some(waiter));
-        Ok(progress)
+        self.wait(py)
     }
 
     fn resumed(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
         let waiter = self.waiter.take();
+        let protocol = self.protocol.bind_as::<StreamReaderProtocol>(py).get();
         if let Some(waiter) = &waiter {
-            let protocol = self.protocol.bind_as::<StreamReaderProtocol>(py).get();
             protocol.remove_drain_waiter(waiter);
         }
         outcome?;
+        if self.until_lost && !protocol.is_lost() {
+            return self.wait(py);
+        }
         Ok(Progress::Return(none(py)))
     }
 
@@ -93,6 +111,18 @@ impl Drain {
         }
     }
 
+    /// Whether the transport is one that is sure to tell its end, and is closing.
+    fn is_ours_and_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        let transport = self.writer.bind_as::<StreamWriter>(py).get().transport.or_none(py);
+        if let Some(transport) = native_transport(&transport) {
+            return Ok(transport.get().is_closing());
+        }
+        match transport.cast_exact::<TlsTransport>() {
+            Ok(transport) => transport.call_method0(intern!(py, "is_closing"))?.is_truthy(),
+            Err(_) => Ok(false),
+        }
+    }
+
     fn help(&self, py: Python<'_>) -> PyResult<Progress> {
         self.stage.set(Stage::Helper);
         // Only `new` fills the field.
@@ -101,10 +131,11 @@ impl Drain {
             let helper = protocol.call_method0(intern!(py, "_drain_helper"))?;
             return Ok(Progress::Await(Ref::new(helper)));
         };
-        if native.get().may_write()? {
+        let until_lost = self.is_ours_and_closing(py)?;
+        if native.get().may_write()? && !until_lost {
             return Ok(Progress::Return(none(py)));
         }
-        let helper = DrainHelper::new(native);
+        let helper = DrainHelper::with(native, until_lost);
         let progress = helper.begin(py)?;
         self.helper.replace(Some(helper));
         Ok(progress)

@@ -118,6 +118,11 @@ impl StreamReaderProtocol {
         Ok(!self.paused.get())
     }
 
+    /// Whether `connection_lost` was called.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.get()
+    }
+
     /// A future that is set when writers may go on.
     pub(super) fn add_drain_waiter(&self, py: Python<'_>) -> PyResult<Waiter> {
         let waiter = Waiter::new(&self.home.or_none(py))?;
@@ -246,9 +251,7 @@ impl StreamReaderProtocol {
             closed.silence(py);
         }
         self.lost.set(true);
-        if self.paused.get() {
-            self.wake_writers(py, error)?;
-        }
+        self.wake_writers(py, error)?;
         let parts = (self.reader.take(), self.writer.take());
         drop((parts, self.task.take(), self.transport.take()));
         Ok(())
