@@ -436,3 +436,48 @@ async def test_debug_mode_tells_of_the_handshake(
     assert any("starts SSL handshake" in message for message in caplog.messages)
     assert any("SSL handshake took" in message for message in caplog.messages)
     assert any("received EOF" in message for message in caplog.messages)
+
+
+class PausesAtOnce(Recorder):
+    """Reads nothing from the start."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        transport.pause_reading()
+
+
+async def test_a_client_that_does_not_read_ends_its_handshake(loop: Loop, loop_name: str) -> None:
+    if loop_name == "asyncio":
+        pytest.skip("asyncio leaves the last message of the handshake unsent")
+    served, connected = socket_pair()
+    serving = loop.create_task(
+        loop.connect_accepted_socket(
+            Recorder, served, ssl=server_context(), ssl_handshake_timeout=20
+        )
+    )
+    transport, protocol = await loop.create_connection(
+        PausesAtOnce, sock=connected, ssl=client_context(), server_hostname="localhost"
+    )
+    _, server = await serving
+    server.transport.write(b"unread")
+    transport.resume_reading()
+    await protocol.wait_received(6)
+    await close_both(protocol, server)
+
+
+async def test_nothing_comes_after_close_when_the_peer_has_hung_up(
+    loop: Loop, loop_name: str
+) -> None:
+    if loop_name == "asyncio":
+        pytest.skip("asyncio delivers what was left")
+    transport, protocol, peer = await with_peer()
+    transport.pause_reading()
+    await peer.send(b"x" * 150_000)
+    peer.sock.shutdown(socket.SHUT_WR)
+    await next_turns(50)
+    transport.resume_reading()
+    transport.close()
+    received = len(protocol.received)
+    await protocol.lost
+    assert len(protocol.received) == received
+    peer.sock.close()

@@ -1,7 +1,8 @@
 """Peers that tear TLS apart: cut anywhere, gone, silent, or flooding, at every stage.
 
-No stage may hang beyond its timeout, spin, or leave a descriptor open. Time is the loop's own
-`call_later`; the timeouts are short, and nothing here waits for one that is not tested.
+No stage may hang beyond its timeout, spin, or leave anything behind: after every test there are as
+many descriptors as before it, and no task and no timer (`nothing_is_left_over`). Time is the loop's
+own `call_later`; the timeouts are short, and nothing here waits for one that is not tested.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +26,23 @@ CONTEXT = server_context()
 
 
 def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+    listed = os.listdir("/proc/self/fd")
+    return {number for number in listed if os.path.exists(f"/proc/self/fd/{number}")}
+
+
+def pending_timers(loop: Any) -> list[asyncio.TimerHandle]:
+    return [timer for timer in loop._scheduled if not timer.cancelled()]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over(loop: Loop) -> Iterator[None]:
+    loop.run_until_complete(next_turns(1))
+    before = open_descriptors()
+    yield
+    loop.run_until_complete(next_turns(3))
+    assert not asyncio.all_tasks(loop)
+    assert not pending_timers(loop)
+    assert open_descriptors() == before
 
 
 def serving(sock: Any, **options: Any) -> Any:
@@ -72,7 +90,6 @@ async def test_a_hello_cut_at_every_byte(loop: Loop) -> None:
 
 
 async def test_a_client_that_leaves_after_every_byte_of_its_hello(loop: Loop) -> None:
-    before = open_descriptors()
     size = len(Peer(socket_pair()[0]).hello())
     for cut in range(size + 1):
         ours, theirs = socket_pair()
@@ -82,9 +99,68 @@ async def test_a_client_that_leaves_after_every_byte_of_its_hello(loop: Loop) ->
         peer.close()
         with pytest.raises((ConnectionError, ssl.SSLError)):
             await server
-        del server
-    await next_turns(3)
-    assert open_descriptors() <= before | {str(number) for number in range(3)}
+
+
+async def serve_handshake(peer: Peer, size: int) -> bool:
+    """Serve a handshake and hang up after `size` bytes; False if the client needs no more."""
+    loop = asyncio.get_running_loop()
+    done = False
+    while not done:
+        try:
+            peer.tls.do_handshake()
+            done = True
+        except ssl.SSLWantReadError:
+            pass
+        flight = peer.outgoing.read()
+        if done and peer.tls.version() == "TLSv1.3":
+            break  # only tickets are left
+        await loop.sock_sendall(peer.sock, flight[:size])
+        if len(flight) > size:
+            peer.close()
+            return True
+        size -= len(flight)
+        if not done:
+            await peer.receive()
+    peer.close()
+    return False
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_server_that_vanishes_after_every_byte_of_its_flight(
+    loop: Loop, version: ssl.TLSVersion
+) -> None:
+    context = client_context()
+    context.maximum_version = version
+    before = open_descriptors()
+    made: list[Recorder] = []
+
+    def factory() -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    async def connect(sock: socket.socket) -> Any:
+        return await loop.create_connection(
+            factory, sock=sock, ssl=context, server_hostname="localhost"
+        )
+
+    for cut in range(10_000):
+        ours, theirs = socket_pair()
+        connecting = loop.create_task(connect(ours))
+        if not await serve_handshake(Peer(theirs, server_side=True), cut):
+            transport, _ = await connecting
+            transport.abort()
+            await made[-1].lost
+            break
+        with pytest.raises((ConnectionResetError, ssl.SSLError)):
+            await connecting
+        assert made[-1].events == []
+        if cut % 100 == 0:
+            await next_turns(3)
+            assert open_descriptors() == before
+            # The test's own task, and its time limit.
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert len(pending_timers(loop)) == 1
+    assert cut > 500, "a flight is longer"
 
 
 async def test_every_record_in_pieces_of_one_byte(loop: Loop) -> None:
@@ -201,6 +277,53 @@ async def test_close_is_prompt_while_the_peer_keeps_sending(loop: Loop, connect:
     with pytest.raises(ConnectionError):
         await flooding
     peer.close()
+
+
+@pytest.mark.parametrize("connect", [with_server, with_client])
+async def test_a_peer_that_floods_and_falls_silent_while_we_close(loop: Loop, connect: Any) -> None:
+    """What is full stays full: nobody reads it, and nothing runs until the time is over."""
+    transport, protocol, peer = await connect(ssl_shutdown_timeout=0.3)
+    transport.pause_reading()
+
+    async def flood() -> None:
+        while True:
+            await peer.send(FLOOD)
+
+    flooding = loop.create_task(flood())
+    while transport.get_read_buffer_size() < 262_144:
+        await asyncio.sleep(0)
+    await next_turns(20)
+    assert not flooding.done()
+    flooding.cancel()
+    await asyncio.wait([flooding])
+    started, cpu = loop.time(), time.process_time()
+    transport.close()
+    await protocol.lost
+    took = loop.time() - started
+    assert took < 10
+    assert time.process_time() - cpu < 0.1 + took / 2
+    assert not protocol.received
+    peer.close()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads it", "resets"])
+@pytest.mark.parametrize("connect", [with_server, with_client])
+async def test_a_peer_that_vanishes_after_our_close_notify(
+    loop: Loop, connect: Any, reads: bool
+) -> None:
+    transport, protocol, peer = await connect(ssl_shutdown_timeout=20)
+    started = loop.time()
+    transport.close()
+    if reads:
+        assert await peer.read(1) == b""
+    else:
+        await next_turns(3)
+        assert not protocol.lost.done()
+    peer.close()
+    await protocol.lost
+    assert protocol.events[-1].startswith("lost")
+    assert loop.time() - started < 10
+    assert transport.is_closing()
 
 
 @pytest.mark.parametrize("connect", [with_server, with_client])

@@ -326,6 +326,17 @@ fn close_after_the_end_of_the_transport_does_not_wait_for_a_paused_reader() {
 }
 
 #[test]
+fn close_after_the_end_of_the_transport_leaves_what_a_resumed_reader_has_not_got() {
+    let world = World::wrapped();
+    world.session.pause_reading();
+    assert_eq!(world.session.transport_ended(&world), Ok(true));
+    world.session.resume_reading(&world);
+    world.close();
+    world.session.resumed(&world).unwrap();
+    assert_eq!(world.acts(), ["read soon", "eof", "stop 2", "close transport"]);
+}
+
+#[test]
 fn what_was_written_goes_before_the_close_notify() {
     let world = World::wrapped();
     world.session.pause_reading();

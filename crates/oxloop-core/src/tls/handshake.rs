@@ -42,6 +42,10 @@ impl Session {
             ends.connection_made()?;
         }
         ends.handshake_done()?;
+        if self.reading_paused.get() {
+            // The peer waits for the last message of the handshake, which a read would have sent.
+            self.send(ends)?;
+        }
         self.read(ends).map(drop)
     }
 

@@ -25,6 +25,8 @@ impl Session {
     pub fn resumed<E: Ends>(&self, ends: &E) -> Result<(), E::Error> {
         match self.phase.get() {
             Phase::Handshake => Ok(()),
+            // It was closed meanwhile, and all is done.
+            Phase::Shutdown if self.transport_ended.get() => Ok(()),
             _ => self.received(ends),
         }
     }

@@ -20,8 +20,9 @@ impl Session {
                 ends.start_timer(Timer::Shutdown)?;
                 self.flush(ends)
             }
-            // The transport has ended while the application did not read. It never will.
-            Phase::Flushing if self.transport_ended.get() && self.reading_paused.get() => {
+            // The transport has ended before the application had read everything. It never will.
+            Phase::Flushing if self.transport_ended.get() => {
+                self.reading_paused.set(true);
                 self.flush(ends)
             }
             Phase::Flushing => Ok(()),
