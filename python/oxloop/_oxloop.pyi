@@ -96,9 +96,9 @@ __all__ = [
 ]
 # fmt: off
 __all__ += ["TaskGroup", "Timeout", "_AsCompletedIterator", "_DoneCallback", "_GatheringFuture",
-            "_Chain", "_ShieldingFuture", "_Waiting", "as_completed", "create_task", "ensure_future",
+            "_ShieldingFuture", "_Waiting", "as_completed", "create_task", "ensure_future",
             "gather", "shield", "sleep", "timeout", "timeout_at", "wait", "wait_for",
-            "run_coroutine_threadsafe", "to_thread", "wrap_future"]
+            "run_coroutine_threadsafe", "to_thread", "wrap_future", "_Chain"]
 # fmt: on
 
 __version__: Final[str]

@@ -5,8 +5,8 @@
 Three runs, with the substitutions that run_cpython_tests.py describes: every test that it keeps for
 a foreign loop, on our loop; those of tasks and futures with our Task and Future under asyncio's own
 combinators; then all with `import oxloop as asyncio`, which puts every name of ours in the place of
-asyncio's. With --debug the first is made a second time in asyncio's debug mode. Each exclusion and its reason stand in run_cpython_tests.py; there are no
-others.
+asyncio's. With --debug the first is made a second time in asyncio's debug mode. Each exclusion and
+its reason stand in run_cpython_tests.py; there are no others.
 
 Exit status 1 for any failure or error. A Python without its own tests (Debian's python3 has
 none) is a skip, loudly.

@@ -1,7 +1,7 @@
 """Random programs: trees of statements, written as Python.
 
 A program is a list of tasks, a task is a block, a block is a list of nodes. `render` writes it as
-a module that defines `program(aio, loop, log, tasks, variable)`; the same text runs in every
+a module that defines `program(aio, loop, log, tasks, variables)`; the same text runs in every
 namespace. Trees, not texts, are what is shrunk.
 
 Facts that shape the statements: two timers with the same deadline run in no particular order under
@@ -13,8 +13,9 @@ depend on addresses or on how many helper tasks an implementation makes.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from differential.tracing import Setting
 
 # A delay is a whole number of seconds and one of these.
 FRACTION_S = 2.0**-26
@@ -34,11 +35,10 @@ class Node:
 
 @dataclass
 class Program:
-    """The tasks of a program and what they share."""
+    """The tasks of a program, what they share, and how it is run."""
 
     tasks: list[list[Node]]
-    eager: bool
-    tick_s: float
+    setting: Setting
     permits: int
     room: int
     kind_of_queue: str
@@ -64,8 +64,7 @@ class Writer:
         chance = self.chance
         return Program(
             tasks=[self.block(0) for _ in range(chance.randrange(2, 9))],
-            eager=chance.random() < 0.25,
-            tick_s=chance.choice([1.0, 0.125]),
+            setting=Setting(chance.random() < 0.25, chance.choice([1.0, 0.125])),
             permits=chance.randrange(1, 3),
             room=chance.randrange(0, 3),
             kind_of_queue=chance.choice(["Queue", "Queue", "LifoQueue", "PriorityQueue"]),
@@ -81,16 +80,7 @@ class Writer:
             kind = chance.choice(SIMPLE)
         else:
             kind = chance.choice(COMPOUND)
-        return getattr(self, f"make_{kind}")(kind, depth)
-
-    def __getattr__(self, name: str) -> Callable[[str, int], Node]:
-        if not name.startswith("make_"):
-            raise AttributeError(name)
-        return self.make_any
-
-    def make_any(self, kind: str, depth: int) -> Node:
-        """A node with a number, a delay, a choice, a target, and as many blocks as it takes."""
-        chance = self.chance
+        # A number, a delay, a choice, a target, and as many blocks as it takes.
         parameters = (
             self.number(),
             self.delay(),
@@ -180,7 +170,25 @@ TEXTS = {
     "call_later": "loop.call_later({d}, log, 'later', {n})",
     "call_and_cancel": "loop.call_later({d}, log, 'never', {n}).cancel()",
     "callback_raises": "loop.call_soon(fail, {n})",
-    "set_variable": "variable.set({n})",
+    "set_variable": "variables[{x}].set({n})",
+    "new_context": "contexts[{x}] = contextvars.copy_context()",
+    "set_in_context": "contexts[{x}].run(variables[{c} % 3 % 2].set, {n})",
+    "call_soon_in": "loop.call_soon(log, 'soon', {n}, context=contexts[{x}])",
+    "set_soon_in": "loop.call_soon(variables[{c} % 3 % 2].set, {n}, context=contexts[{x}])",
+    "call_later_in": "loop.call_later({d}, log, 'later', {n}, context=contexts[{x}])",
+    "callback_raises_in": "loop.call_soon(fail, {n}, context=contexts[{x}])",
+    "callback_in": (
+        "futures[{x}].add_done_callback("
+        "lambda done: log('callback', {n}, outcome(done)), context=contexts[{c} % 3 % 2])"
+    ),
+    "task_callback_in": (
+        "other({t}).add_done_callback("
+        "lambda done: log('done', {n}, outcome(done)), context=contexts[{x}])"
+    ),
+    "task_callback_sets": (
+        "other({t}).add_done_callback("
+        "lambda done: variables[{c} % 3 % 2].set({n}), context=contexts[{x}])"
+    ),
     "all_tasks": "log('tasks', len(aio.all_tasks()))",
     "ungathered": "spawned.append(aio.gather(aio.sleep(0), {o}, return_exceptions=True))",
     "bad_yield": "await BadAwaitable()",
@@ -195,15 +203,7 @@ FORMS = {
         1,
         ["async with aio.timeout({d}) as scope:", "{0}", "log('expired', scope.expired())"],
     ),
-    # Not for a task that is being cancelled: there asyncio's timeout eats the cancellation, and
-    # oxloop's does not.
-    "timeout_now": (
-        1,
-        [
-            "async with aio.timeout(None if aio.current_task().cancelling() else {c} % 2 - 1):",
-            "{0}",
-        ],
-    ),
+    "timeout_now": (1, ["async with aio.timeout({c} % 2 - 1):", "{0}"]),
     "timeout_moved": (
         1,
         [
@@ -232,6 +232,38 @@ FORMS = {
             "spawned.append(spawn('child{n}', child{n}, aio.create_task))",
             "if True:",
             "{1}",
+        ],
+    ),
+    "group_in": (
+        2,
+        [
+            "async with aio.TaskGroup() as group{n}:",
+            "    async def child{n}():",
+            "    {0}",
+            "    for number in range(2):",
+            "        create = functools.partial(group{n}.create_task, context=context(number))",
+            "        spawn('child{n}', child{n}, create)",
+            "{1}",
+        ],
+    ),
+    "spawn_in": (
+        2,
+        [
+            "async def child{n}():",
+            "{0}",
+            "create{n} = functools.partial(aio.create_task, context=context({x}))",
+            "spawned.append(spawn('child{n}', child{n}, create{n}))",
+            "if True:",
+            "{1}",
+        ],
+    ),
+    "eager_child_in": (
+        1,
+        [
+            "async def child{n}():",
+            "{0}",
+            "spawn('child{n}', child{n}, lambda coroutine, name: aio.Task("
+            "coroutine, loop=loop, name=name, eager_start=True, context=context({x}, True)))",
         ],
     ),
     "eager_child": (
@@ -300,10 +332,12 @@ COMPOUND = list(FORMS)
 BLOCKS = {kind: count for kind, (count, _) in FORMS.items()}
 
 HEADER = '''
+import contextvars
+import functools
 import itertools
 
 
-async def program(aio, loop, log, tasks, variable):
+async def program(aio, loop, log, tasks, variables):
     """tasks: the tasks by name; spawned: what must be awaited in the end."""
     WHEN = [aio.FIRST_COMPLETED, aio.FIRST_EXCEPTION, aio.ALL_COMPLETED]
     lock = aio.Lock()
@@ -313,6 +347,7 @@ async def program(aio, loop, log, tasks, variable):
     queue = aio.{kind_of_queue}({room})
     events = [aio.Event(), aio.Event()]
     futures = [loop.create_future(), loop.create_future()]
+    contexts = [contextvars.copy_context(), contextvars.copy_context()]
     spawned = []
 
     def other(number):
@@ -320,6 +355,14 @@ async def program(aio, loop, log, tasks, variable):
 
     def cancel(number, *message):
         return other(number).cancel(*message)
+
+    def context(number, is_eager=loop.get_task_factory()):
+        # An eager task whose context is entered already stays asyncio's current task for ever.
+        try:
+            contexts[number].run(int)
+        except RuntimeError:
+            return contexts[number].copy() if is_eager else contexts[number]
+        return contexts[number]
 
     def delay(seconds, calls=itertools.count(1)):
         return seconds + next(calls) * 2.0**-26

@@ -285,21 +285,32 @@ def test_timeout_outside_a_task(ns: Any, run: Run) -> None:
     run(main())
 
 
-def test_timeout_leaves_an_earlier_cancellation_alone() -> None:
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, oxloop.new_event_loop])
+@pytest.mark.parametrize("awaited", ["forever", "asyncio.Future", "subclass"])
+def test_timeout_leaves_an_earlier_cancellation_alone(factory: Any, awaited: str) -> None:
     """A deadline that has passed takes no credit for a cancel() that came before the block.
 
     asyncio's turns it into TimeoutError (python/cpython#134471).
     """
+
+    class Own(oxloop.Future[None]):
+        pass
 
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel("from outside")
         async with oxloop.timeout(0):
-            await forever()
+            match awaited:
+                case "forever":
+                    await forever()
+                case "asyncio.Future":
+                    await asyncio.Future()
+                case "subclass":
+                    await Own()
 
     with pytest.raises(asyncio.CancelledError, match="from outside"):
-        oxloop.run(main())
+        asyncio.Runner(loop_factory=factory).run(main())
 
 
 def test_wait_for_never_loses_a_cancellation() -> None:

@@ -11,7 +11,8 @@ RUN = """
 import sys
 
 def run(kind):
-    code = "try:\\n    import oxloop\\nexcept ImportError as error:\\n    print(error, flush=True)\\n"
+    code = "try:\\n    import oxloop\\nexcept ImportError as error:\\n"
+    code += "    print(error, flush=True)\\n"
     if sys.version_info >= (3, 13):
         import _interpreters as interpreters
         made = interpreters.create("isolated" if kind == "isolated" else "legacy")

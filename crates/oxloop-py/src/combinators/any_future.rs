@@ -153,6 +153,22 @@ pub fn uncancel(task: &Bound<'_, PyAny>) -> PyResult<usize> {
     }
 }
 
+/// Whether a CancelledError is on its way into the task: requested, and not given to it yet.
+pub fn is_being_cancelled(task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = task.py();
+    let (must_cancel, awaited) = match native_task(task) {
+        Some(task) => (task.get().must_cancel(), task.get().awaited().map(|a| a.into_bound(py))),
+        None => {
+            let requested = task.getattr_opt(intern!(py, "_must_cancel"))?;
+            (
+                requested.map_or(Ok(false), |requested| requested.is_truthy())?,
+                task.getattr_opt(intern!(py, "_fut_waiter"))?.filter(|awaited| !awaited.is_none()),
+            )
+        }
+    };
+    Ok(must_cancel || awaited.map_or(Ok(false), |awaited| is_cancelled(&awaited))?)
+}
+
 /// Takes back a cancellation that the task has asked of itself and not been given yet, as
 /// `uncancel` does from 3.13 on.
 pub fn forget_own_cancellation(task: &Bound<'_, PyAny>) {

@@ -137,7 +137,7 @@ impl Timeout {
         };
         this.state.set(State::Entered);
         this.cancelling.set(any_future::cancelling(&task)?);
-        this.expected.set(is_being_cancelled(&task));
+        this.expected.set(any_future::is_being_cancelled(&task)?);
         this.task.set(Ref::new(task));
         Self::schedule(slf, &home)
     }
@@ -198,7 +198,7 @@ impl Timeout {
         }
         let Some(task) = this.task.bound(py) else { return Ok(()) };
         this.key.set(None);
-        this.overtaken.set(this.expected.get() && is_being_cancelled(&task));
+        this.overtaken.set(this.expected.get() && any_future::is_being_cancelled(&task)?);
         any_future::cancel(&task)?;
         this.state.set(State::Expiring);
         this.timer.clear();
@@ -244,11 +244,6 @@ impl Timeout {
         }
         Ok(())
     }
-}
-
-/// Whether a CancelledError is on its way into the task. Only ours can be asked.
-fn is_being_cancelled(task: &Bound<'_, PyAny>) -> bool {
-    any_future::native_task(task).is_some_and(|native| native.get().is_being_cancelled(task.py()))
 }
 
 fn timeout_error(py: Python<'_>) -> Bound<'_, PyAny> {

@@ -27,7 +27,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::coroutine::{is_plain_coroutine, plain_future};
+use crate::coroutine::is_plain_coroutine;
 use crate::event_loop::{EventLoop, Job};
 use crate::ffi::call::Recursion;
 use crate::ffi::class::Finalize;
@@ -282,13 +282,14 @@ impl Task {
         Ok(())
     }
 
-    /// Whether a CancelledError is on its way into the coroutine.
-    pub fn is_being_cancelled(&self, py: Python<'_>) -> bool {
+    /// Whether a cancellation was requested that the coroutine has not been given yet.
+    pub fn must_cancel(&self) -> bool {
         self.must_cancel.get()
-            || self.waiter.get().is_some_and(|waiter| {
-                plain_future(waiter.bind(py))
-                    .is_some_and(|future| future.get().state() == State::Cancelled)
-            })
+    }
+
+    /// The future that the task waits for.
+    pub fn awaited(&self) -> Option<Ref> {
+        self.waiter.get()
     }
 
     /// Nobody need be told if the task dies pending.
