@@ -15,7 +15,8 @@ VENV = .venv-$(VERSION)
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all sim torture mutants loom asan check format bench clean need-python test-venv
+.PHONY: help demo test test-all leaks sim torture mutants loom asan check format bench clean \
+	need-python test-venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,11 @@ test-all: need-python ## the tests on every supported Python that is found, and 
 	sh scripts/test_versions.sh results/test-all 3.11 3.12 3.13 3.14 3.15 || status=1; \
 	'$(PYTHON)' scripts/sum_results.py results/test-all || status=1; \
 	exit $$status
+
+leaks: test-venv ## the leak tests at full length: the figures of each, a few minutes
+	@mkdir -p results/leaks
+	@OXLOOP_FULL=1 '$(VENV)/bin/python' -m pytest -v tests/leaks \
+		--junit-xml='results/leaks/pytest-$(VERSION).xml'
 
 SEEDS ?= 10000
 SIM = $(CARGO) run --quiet -p oxloop-sim --profile test-wheel --

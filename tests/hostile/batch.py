@@ -20,6 +20,7 @@ import sys
 import warnings
 
 import combination
+import oxloop
 import oxloop._oxloop as native
 from combination import Combination
 from world import World
@@ -37,6 +38,9 @@ def left_over() -> list[str]:
     """The native objects that are still alive after a collection, by class."""
     for _ in range(3):
         gc.collect()
+    # A loop that closes lets go of what is kept to be used again (`ffi/spare.rs`), such as the
+    # coroutine of an `async with` that the collector ended.
+    oxloop.EventLoop().close()
     kinds = tuple(kind for kind in vars(native).values() if isinstance(kind, type))
     alive = collections.Counter(
         type(item).__name__ for item in gc.get_objects() if issubclass(type(item), kinds)

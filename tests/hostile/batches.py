@@ -102,7 +102,8 @@ def _place(count: int, seed: int, first: int, last: int, number: int) -> int:
     import combination
 
     numbers = [chosen.number for chosen in combination.choose(count, seed)[first:last]]
-    return numbers.index(number)
+    # One that stands in for others comes after all of them.
+    return numbers.index(number) if number in numbers else len(numbers) - 1
 
 
 def run_all(count: int, seed: int, jobs: int) -> Outcome:

@@ -30,6 +30,17 @@ _NOT_CALLED = {
     "_disown",
 }  # fmt: skip
 
+# The parameters of methods that may not tell them.
+_UNTOLD = {
+    "__setattr__": ("name", "value"),
+    "__delattr__": ("name",),
+    "__aenter__": (),
+    "__aexit__": ("type", "exc", "tb"),
+}
+
+# What is passed after all that a method takes.
+_TOO_MANY = ("one", "too", "many")
+
 
 def _address(_: World) -> Any:
     return ("127.0.0.1", 9)
@@ -117,6 +128,24 @@ async def _agen() -> Any:
     yield 1
 
 
+# The name of a class, how something of it is used ("call", "get", "set", "delete"), and its name.
+Use = tuple[str, str, str]
+
+# What has been carried out in this process.
+DONE: set[Use] = set()
+
+
+def attacked(kind: type) -> type:
+    """The class of oxloop's that a receiver's class is or derives from."""
+    return next((base for base in kind.__mro__ if base.__module__.startswith("oxloop")), kind)
+
+
+def methods_of(kind: type) -> list[str]:
+    """The methods and attributes of a class that not every object has."""
+    found = [name for name in sorted(dir(kind)) if name not in _NOT_CALLED]
+    return [n for n in found if getattr(kind, n, None) is not getattr(object, n, calls_of)]
+
+
 @dataclass(frozen=True)
 class Call:
     """One way to use a receiver: a method, or an attribute, and where the hostile object goes."""
@@ -131,20 +160,40 @@ class Call:
         place = "" if self.place is None else f"@{self.place}"
         return f"{self.how} {self.name}{place}"
 
+    @property
+    def is_proper(self) -> bool:
+        """Whether it gets into the method: it has no more arguments than that takes."""
+        return self.positional[-len(_TOO_MANY) :] != _TOO_MANY
+
+    def use_of(self, kind: type) -> Use:
+        """What of which class it uses."""
+        return attacked(kind).__name__, self.how, self.name
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether there is a place for the hostile object."""
+        return self.place is not None or self.how == "set"
+
     def do(self, receiver: Any, box: list[Any], world: World) -> Any:
         """Carry it out with what is in `box`; whatever comes out of it comes out of here."""
+        if self.how == "call":
+            return self._call(receiver, box, world)
+        DONE.add(self.use_of(type(receiver)))
         if self.how == "get":
             return getattr(receiver, self.name)
         if self.how == "set":
             return setattr(receiver, self.name, box.pop())
-        if self.how == "delete":
-            return delattr(receiver, self.name)
+        return delattr(receiver, self.name)
+
+    def _call(self, receiver: Any, box: list[Any], world: World) -> Any:
         arguments = [_value(name, world) for name in self.positional]
         named = {}
         if isinstance(self.place, int):
             arguments[self.place] = box.pop()
         elif self.place is not None:
             named[self.place] = box.pop()
+        if self.is_proper:
+            DONE.add(self.use_of(type(receiver)))
         return getattr(receiver, self.name)(*arguments, **named)
 
 
@@ -155,8 +204,8 @@ def _value(parameter: str, world: World) -> Any:
 
 def _parameters(kind: type, name: str) -> tuple[list[str], list[str]]:
     """The names of a method's positional and keyword-only parameters, as far as it tells."""
-    if name in ("__setattr__", "__delattr__"):
-        return (["name", "value"] if name == "__setattr__" else ["name"]), []
+    if name in _UNTOLD:
+        return list(_UNTOLD[name]), []
     try:
         signature = inspect.signature(getattr(kind, name))
     except (TypeError, ValueError):
@@ -187,16 +236,14 @@ _CALLS: weakref.WeakKeyDictionary[type, list[Call]] = weakref.WeakKeyDictionary(
 
 def _find_calls(kind: type) -> list[Call]:
     found: list[Call] = []
-    for name in sorted(dir(kind)):
-        if name in _NOT_CALLED or getattr(kind, name, None) is getattr(object, name, calls_of):
-            continue
+    for name in methods_of(kind):
         attribute = inspect.getattr_static(kind, name)
         if isinstance(attribute, property) or inspect.isdatadescriptor(attribute):
             found += [Call(name, "get"), Call(name, "set"), Call(name, "delete")]
-        elif callable(attribute) or isinstance(attribute, (classmethod, staticmethod)):
+        elif callable(attribute) or callable(getattr(kind, name)):
             positional, named = _parameters(kind, name)
             found.append(Call(name, "call", tuple(positional)))
-            found.append(Call(name, "call", (*positional, "one", "too", "many"), len(positional)))
+            found.append(Call(name, "call", (*positional, *_TOO_MANY), len(positional)))
             found += [Call(name, "call", tuple(positional), i) for i in range(len(positional))]
             found += [Call(name, "call", tuple(positional), keyword) for keyword in named]
     if not issubclass(kind, asyncio.AbstractEventLoop):

@@ -76,7 +76,9 @@ def run_in(loop_factory: Factory, main: Callable[[], Any]) -> None:
     assert Holdings.now() == before
 
 
-def memory(loop_factory: Factory, count: int) -> None:
+def memory(loop_factory: Factory, count: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+
     async def main() -> None:
         place, closables = await make_place()
         block = max(count // 20, AT_ONCE * len(endings.ALL))
@@ -88,19 +90,22 @@ def memory(loop_factory: Factory, count: int) -> None:
             await carry_out(place, endings.ALL, block)
             await until_gone()
             points.append((float(done), float(resident_bytes())))
-        assert Holdings.now() == held
+        now = Holdings.now()
+        assert now == held
         for each in closables:
             each.close()
         grown = points[-1][1] - points[0][1]
         rate = slope(points[len(points) // 4 :])
-        print(f"{count} connections, {rate:.3f} bytes each, {grown / 1024:.0f} KiB in all")
+        figures.update(connections=count, bytes_each=round(rate, 3), KiB=round(grown / 1024))
+        figures.update(now._asdict())
         # A few pages are many bytes a connection in a short run.
-        assert rate < 1 or grown <= 64 << 10
+        assert rate < 1 or grown <= 64 << 10, figures
 
     run_in(loop_factory, main)
+    return figures
 
 
-def by_reference_counts(loop_factory: Factory, count: int) -> None:
+def by_reference_counts(loop_factory: Factory, count: int) -> dict[str, Any]:
     async def main() -> None:
         place, closables = await make_place()
         for kind in endings.ALL:
@@ -119,7 +124,7 @@ def by_reference_counts(loop_factory: Factory, count: int) -> None:
             each.close()
 
     run_in(loop_factory, main)
-    print(f"{count} connections")
+    return {"connections": count, "left to the collector": 0}
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ KINDS = [
 ]
 
 
-def spawns(loop_factory: Factory, count: int) -> None:
+def spawns(loop_factory: Factory, count: int) -> dict[str, Any]:
     before = Holdings.now()
     reports: list[Any] = []
 
@@ -108,7 +108,7 @@ def spawns(loop_factory: Factory, count: int) -> None:
     assert reports == []
     assert not has_children()
     assert Holdings.now() == before
-    print(f"{count} processes")
+    return {"processes": count, "zombies": 0, **before._asdict()}
 
 
 def test_spawns(run_long: Any) -> None:

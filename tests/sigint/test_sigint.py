@@ -34,12 +34,15 @@ SCENARIOS = [
 ]
 
 
-def outcome(scenario: str, loop_name: str) -> tuple[int, str, bool]:
-    """Run a scenario: its exit status, its trace, whether it shows a KeyboardInterrupt."""
+def outcome(scenario: str, loop_name: str, **env: str) -> tuple[int, str, bool]:
+    """Run a scenario: its exit status, its trace, whether it shows a KeyboardInterrupt.
+
+    `env` are further environment variables.
+    """
     search_path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     program = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", str(PROGRAMS), scenario, loop_name],
-        env={**os.environ, "PYTHONPATH": search_path},
+        env={**os.environ, "PYTHONPATH": search_path, **env},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -62,26 +65,30 @@ def outcome(scenario: str, loop_name: str) -> tuple[int, str, bool]:
         for pipe in (program.stdin, program.stdout, program.stderr):
             pipe.close()
     assert "Fatal Python error" not in errors, errors
+    # What debug mode meets while the interpreter ends comes after the traceback.
+    errors = errors.partition("Exception ignored")[0]
     last = errors.strip().splitlines()[-1:] or [""]
     return status, "".join(trace), last[0].startswith("KeyboardInterrupt")
 
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, tuple[int, str, bool]]:
-    """What asyncio does, by scenario."""
+    """What asyncio does, by scenario and mode."""
     return {}
 
 
+@pytest.mark.parametrize("debug", ["", "1"], ids=["normal", "debug"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_ends_as_asyncio_does(
-    scenario: str, loop_name: str, expected: dict[str, tuple[int, str, bool]]
+    scenario: str, debug: str, loop_name: str, expected: dict[str, tuple[int, str, bool]]
 ) -> None:
-    if scenario not in expected:
-        expected[scenario] = outcome(scenario, "asyncio")
-    status, trace, _ = expected[scenario]
+    key = scenario + debug
+    if key not in expected:
+        expected[key] = outcome(scenario, "asyncio", PYTHONASYNCIODEBUG=debug)
+    status, trace, _ = expected[key]
     assert "ready\n" in trace
-    assert trace.endswith("end\n") == (status == 0), expected[scenario]
-    assert outcome(scenario, loop_name) == expected[scenario]
+    assert trace.endswith("end\n") == (status == 0), expected[key]
+    assert outcome(scenario, loop_name, PYTHONASYNCIODEBUG=debug) == expected[key]
 
 
 @pytest.mark.parametrize("scenario", ["busy_loop", "idle_loop", "callback"])
