@@ -5,11 +5,7 @@ Twenty thousand in a full run, whose memory must not grow by a byte a connection
 
 from typing import Any
 
-from conftest import FULL
-from tls_connections import tls_memory
-
-# The least that a connection could leak is some objects; the noise of a short run is below this.
-BYTES_EACH_MAX = 1 if FULL else 256
+from tls_connections import BYTES_EACH_MAX, tls_memory
 
 
 def test_connections_of_all_endings_leave_nothing(run_long: Any) -> None:
