@@ -104,6 +104,11 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     attach::<StreamReader>(py, reader_methods())?;
     attach::<StreamWriter>(py, writer_methods())?;
+    let doc = c"That nobody waited for the end is no mistake.";
+    attach::<StreamReaderProtocol>(
+        py,
+        vec![fast_method!(StreamReaderProtocol, c"__del__", protocol::del, doc)],
+    )?;
     module.add_class::<StreamReader>()?;
     module.add_class::<StreamWriter>()?;
     module.add_class::<StreamReaderProtocol>()?;

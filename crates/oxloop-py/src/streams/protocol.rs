@@ -18,9 +18,12 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::attributes::store;
 use super::reader::{home_or_current, is_debug};
 use super::{plain_protocol, plain_reader};
+use crate::combinators::any_future;
 use crate::coroutine::{Coroutine, Waiter};
+use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
+use crate::future::none;
 use crate::stdlib;
 
 use super::drain::DrainHelper;
@@ -485,4 +488,17 @@ impl StreamReaderProtocol {
         );
         drop(parts);
     }
+}
+
+/// `__del__()`. Not asyncio's, in Python: it would swallow the KeyboardInterrupt of a signal that came
+/// in native code, which is raised where the next Python function begins.
+pub fn del<'py>(slf: &Bound<'py, StreamReaderProtocol>, args: Args<'_, 'py>) -> PyResult<Ref> {
+    args.expect_none("__del__")?;
+    let py = slf.py();
+    if let Some(closed) = slf.get().closed.bound(py) {
+        if any_future::is_done(&closed)? && !any_future::is_cancelled(&closed)? {
+            any_future::exception(&closed)?;
+        }
+    }
+    Ok(none(py))
 }
