@@ -1,6 +1,7 @@
 """Receivers, continued: `gather`, `wait`, `shield`, `as_completed`, timeouts, at work."""
 
 import asyncio
+import concurrent.futures
 import gc
 from typing import Any
 
@@ -81,3 +82,42 @@ def timeout_entered(world: World) -> Any:
     world.kept.append(world.loop.create_task(inside()))
     world.run(asyncio.sleep(0))
     return made
+
+
+def _wrapped(world: World) -> tuple[Any, Any]:
+    """A future of `concurrent.futures` and the loop's for it."""
+
+    async def inside() -> Any:
+        return oxloop.wrap_future(source)
+
+    source: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    wrapped = world.run(inside())
+    world.kept.append(wrapped)
+    # Kept in a way of its own: who asks it for its exception waits.
+    world.at_end(source.cancel)
+    return source, wrapped
+
+
+@receiver
+def chain_that_follows(world: World) -> Any:
+    return _wrapped(world)[0]._done_callbacks[0]
+
+
+@receiver
+def chain_that_cancels(world: World) -> Any:
+    return _wrapped(world)[1]._callbacks[0][0]
+
+
+@receiver
+def chain_that_copies(world: World) -> Any:
+    """What the loop is given when the other future is done."""
+    source, _ = _wrapped(world)
+    source.set_result(1)
+    return world.loop._ready[-1]._callback  # type: ignore[attr-defined]
+
+
+@receiver
+def chain_that_begins(world: World) -> Any:
+    """What the loop is given for a coroutine of another thread."""
+    world.at_end(oxloop.run_coroutine_threadsafe(world.coroutine(), world.loop).cancel)
+    return world.loop._ready[-1]._callback  # type: ignore[attr-defined]

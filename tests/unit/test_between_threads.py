@@ -195,3 +195,19 @@ async def test_what_is_kept_keeps_nothing_else(loop: Loop, api: Any) -> None:
         assert gone() is None or api is asyncio
     finally:
         gc.enable()
+
+
+def test_a_link_that_is_called_too_early_does_not_wait(loop_factory: Callable[[], Loop]) -> None:
+    """It is a callback of a future that is done; called by hand before, it raises as asyncio's."""
+    loop = loop_factory()
+    source: concurrent.futures.Future[None] = concurrent.futures.Future()
+    wrapped = oxloop.wrap_future(source, loop=loop)
+    seen: list[Any] = []
+    loop.set_exception_handler(lambda _, report: seen.append(report["exception"]))
+    (follow,) = source._done_callbacks  # type: ignore[attr-defined]
+    follow(source)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert [type(error) for error in seen] == [AssertionError]
+    assert not wrapped.done()
+    loop.close()

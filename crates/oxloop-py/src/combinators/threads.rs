@@ -146,6 +146,10 @@ fn copy_to_concurrent(source: &Object<'_>, destination: &Object<'_>) -> PyResult
 }
 
 fn hand_over<'py>(source: &Object<'py>, destination: &Object<'py>) -> PyResult<()> {
+    // Asking one of `concurrent.futures` that is not done for its outcome would wait for it.
+    if !any_future::is_done(source)? {
+        return Err(PyAssertionError::new_err(()));
+    }
     match any_future::is_future(destination)? {
         true => copy(source, destination),
         false => copy_to_concurrent(source, destination),
