@@ -41,6 +41,8 @@ gc.collect()
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
 @pytest.mark.parametrize("first", ["main", "sub"])
 def test_it_is_refused_and_main_goes_on(kind: str, first: str) -> None:
+    if kind == "isolated" and sys.version_info < (3, 13):
+        pytest.skip("CPython itself aborts there when such an interpreter has imported asyncio")
     steps = [USE, f"run({kind!r})", USE]
     program = RUN + "\n".join(steps if first == "main" else steps[1:])
     done = subprocess.run(
