@@ -1,8 +1,9 @@
 //! One object that has ended and is used again at once.
 //!
-//! Facts: a coroutine that ends in its first step (a line that is there, a lock that is free) is made
-//! and dropped within one `await`. Even from a pool that costs some 300 instructions: linking it with the
-//! collector and unlinking it, counting its class, asking for finalizers and weak references.
+//! Facts: a coroutine that ends in its first step (a line that is there, a lock that is free) is
+//! made and dropped within one `await`. Even from a pool that costs some 300 instructions: linking
+//! it with the collector and unlinking it, counting its class, asking for finalizers and weak
+//! references.
 //! Decision: one that has ended, and holds nothing any more, is kept alive by a reference of ours.
 //! When the next one is wanted and ours is the only reference, it is filled again where it lies.
 //! Who still has it keeps it: it is let go of, as is one with weak references or a finalizer that
