@@ -51,7 +51,7 @@ if [ "$1" = --one ]; then
     output=$results/python-$version.output status=0
     case "$version" in
         demo) step demo make --no-print-directory demo > "$output" 2>&1 || status=1 ;;
-        asan) sh scripts/test_asan.sh "$results" > "$output" 2>&1 || status=1 ;;
+        asan) step asan sh scripts/test_asan.sh "$results" > "$output" 2>&1 || status=1 ;;
         *) test_version > "$output" 2>&1 || status=1 ;;
     esac
     cat "$output"

@@ -303,6 +303,40 @@ async def test_drain_of_a_stream_that_still_sends_waits_for_its_end(
     peer.close()
 
 
+@pytest.mark.parametrize("cancelled", [False, True], ids=["waits on", "cancelled"])
+async def test_room_does_not_end_the_drain_of_a_closing_stream(
+    loop: Loop, loop_name: str, cancelled: bool
+) -> None:
+    if loop_name == "asyncio":
+        pytest.skip("a transport of somebody else may never tell its end")
+    reader, writer, peer = await pair(loop)
+    protocol = writer.transport.get_protocol()
+    writer.transport.set_write_buffer_limits(high=2_000_000, low=1_900_000)
+    writer.write(bytes(3_000_000))
+    assert protocol._paused
+    writer.close()
+    waiting = asyncio.ensure_future(writer.drain())
+    await next_turns(5)
+    received = 0
+    while protocol._paused:
+        received += len(await loop.sock_recv(peer, 100_000))
+    await next_turns(5)
+    # Woken, it waits again, for the end.
+    assert not waiting.done() and len(protocol._drain_waiters) == 1
+    if cancelled:
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled() and protocol._drain_waiters == []
+    while data := await loop.sock_recv(peer, 1_000_000):
+        received += len(data)
+    assert received == 3_000_000
+    if not cancelled:
+        await waiting
+    assert protocol._drain_waiters == []
+    await writer.wait_closed()
+    peer.close()
+
+
 async def test_waiting_drain_ends_with_the_connection(loop: Loop) -> None:
     reader, writer, peer = await pair(loop)
     writer.write(bytes(3_000_000))

@@ -48,7 +48,7 @@ use gather::Gathering;
 pub use listener::Listener;
 use shield::Shield;
 use task_group::TaskGroup;
-pub use threads::wrap;
+pub use threads::wrap_concurrent;
 pub use timeout::Timeout;
 pub use wait::Waiting;
 

@@ -244,8 +244,9 @@ impl Chain {
         match (self.role, home) {
             (Role::Cancel, _) => Self::cancel(source, destination),
             (Role::Follow, _) => Self::follow(source, destination),
+            (Role::Copy, _) => hand_over(source, destination),
             (Role::Begin, Some(home)) => Self::begin(source, destination, home.bind(py)),
-            (Role::Copy | Role::Begin, _) => hand_over(source, destination),
+            (Role::Begin, None) => Err(call::unexplained()),
         }
     }
 
@@ -273,7 +274,7 @@ impl Chain {
 }
 
 /// A future of `home` for one of `concurrent.futures`.
-pub fn wrap<'py>(future: &Object<'py>, home: &Object<'py>) -> PyResult<Object<'py>> {
+pub fn wrap_concurrent<'py>(future: &Object<'py>, home: &Object<'py>) -> PyResult<Object<'py>> {
     let py = future.py();
     if any_future::is_future(future)? {
         return Ok(future.clone());
@@ -295,10 +296,10 @@ pub fn wrap_future<'py>(
     r#loop: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match r#loop.filter(|home| !home.is_none()) {
-        Some(home) => wrap(future, home),
+        Some(home) => wrap_concurrent(future, home),
         // Where none is needed, none is looked for.
         None if any_future::is_future(future)? => Ok(future.clone()),
-        None => wrap(future, &spawning::current_loop(future.py())?),
+        None => wrap_concurrent(future, &spawning::current_loop(future.py())?),
     }
 }
 

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
-use crate::combinators::wrap;
+use crate::combinators::wrap_concurrent;
 use crate::ffi::Ref;
 use crate::stdlib;
 
@@ -28,7 +28,7 @@ impl EventLoop {
         let mut all = vec![function.clone()];
         all.extend(args.iter());
         let submitted = executor.call_method1(intern!(py, "submit"), PyTuple::new(py, all)?)?;
-        wrap(&submitted, slf.as_any())
+        wrap_concurrent(&submitted, slf.as_any())
     }
 
     fn new_executor<'py>(

@@ -178,10 +178,15 @@ impl Body for Drain {
             outcome?;
             return self.help(py);
         }
-        match self.helper.take() {
-            Some(helper) => helper.resumed(py, outcome),
-            None => outcome.map(|_| Progress::Return(none(py))),
+        let Some(helper) = self.helper.take() else {
+            return outcome.map(|_| Progress::Return(none(py)));
+        };
+        let progress = helper.resumed(py, outcome)?;
+        if matches!(progress, Progress::Await(_)) {
+            // There is room again, and the connection has not ended.
+            self.helper.replace(Some(helper));
         }
+        Ok(progress)
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
