@@ -10,6 +10,7 @@
 """
 
 import asyncio
+import gc
 import inspect
 import os
 import subprocess
@@ -44,6 +45,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60, method="thread"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what is there before the first test.
+
+    Many tests collect; without this each would visit the objects of pytest and of every test.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=loops.names())

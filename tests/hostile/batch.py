@@ -18,11 +18,13 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 
-import combination
+import calls
 import oxloop
 import oxloop._oxloop as native
-from combination import Combination
+import selection
+from combination import Combination, Violation, run
 from world import World
 
 HANG_S = 30
@@ -48,23 +50,55 @@ def left_over() -> list[str]:
     return [f"{count} {name} left over" for name, count in sorted(alive.items())]
 
 
+def run_all(chosen: Sequence[Combination], begin: Callable[[Combination], None]) -> list[str]:
+    """Run combinations; returns what is wrong, one line each. `begin` is told before each.
+
+    What they are to use is used: where a hostile object ended the loop before the call could be
+    made, others of the same call run, in the fixed order of all.
+    """
+    wrong = []
+    for combination in chosen:
+        begin(combination)
+        wrong += _run_one(combination)
+    missing = {selection.use_of(each) for each in chosen if each.call.is_proper} - calls.DONE
+    for way in selection.ways() if missing else ():
+        for combination in way:
+            if not way.call.is_proper or selection.use_of(combination) not in missing:
+                break
+            begin(combination)
+            wrong += _run_one(combination)
+            missing -= calls.DONE
+    return wrong + [f"never done: {use}" for use in sorted(missing)]
+
+
+def _run_one(combination: Combination) -> list[str]:
+    """What is wrong with one."""
+    try:
+        run(combination)
+    except Violation as violation:
+        return [f"{combination}: {violation}"]
+    except BaseException as error:
+        return [f"{combination}: the check itself failed: {type(error)} {error!r:.300}"]
+    return []
+
+
 def main(arguments: list[str]) -> None:
     progress = os.open(arguments[-1], os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     if arguments[0] == "only":
         number = int(arguments[1])
-        chosen = [Combination(number, *combination.every()[number])]
+        chosen = [selection.numbered(number)]
     else:
         count, seed, first, last = (int(argument) for argument in arguments[:4])
-        chosen = combination.choose(count, seed)[first:last]
+        chosen = selection.choose(count, seed)[first:last]
 
     def begin(which: Combination) -> None:
         faulthandler.dump_traceback_later(HANG_S, exit=True)
         os.pwrite(progress, str(which).ljust(NAME_BYTES)[:NAME_BYTES].encode(), 0)
 
     # What is imported or made once must not count as left over.
-    combination.run(Combination(0, "stream_open", combination.calls.Call("write", "get"), "Dots"))
+    run(Combination(0, "stream_open", calls.Call("write", "get"), "Dots"))
     before = descriptors()
-    wrong = combination.run_all(chosen, begin)
+    wrong = run_all(chosen, begin)
     os.pwrite(progress, "after the last".ljust(NAME_BYTES).encode(), 0)
     left = left_over()
     if descriptors() != before:

@@ -99,18 +99,18 @@ def run_batch(count: int, seed: int, first: int, last: int) -> Outcome:
 
 def _place(count: int, seed: int, first: int, last: int, number: int) -> int:
     """How many combinations of the batch come before the one called `number`."""
-    import combination
+    import selection
 
-    numbers = [chosen.number for chosen in combination.choose(count, seed)[first:last]]
+    numbers = [chosen.number for chosen in selection.choose(count, seed)[first:last]]
     # One that stands in for others comes after all of them.
     return numbers.index(number) if number in numbers else len(numbers) - 1
 
 
 def run_all(count: int, seed: int, jobs: int) -> Outcome:
     """Run (at least) `count` combinations in `jobs` processes at a time."""
-    import combination
+    import selection
 
-    total = len(combination.choose(count, seed))
+    total = len(selection.choose(count, seed))
     outcome = Outcome()
     with ThreadPoolExecutor(jobs) as pool:
         starts = range(0, total, BATCH_SIZE)

@@ -7,19 +7,14 @@ loop does its work (unless the hostile object closed it), and what was scheduled
 
 import asyncio
 import contextlib
-import itertools
-import operator
-import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import calls
 import catalogue
 import receivers
-from calls import Call, Use
+from calls import Call
 from world import World
 
 # What no hostile object of the catalogue raises: only a bug of the extension would.
@@ -46,81 +41,6 @@ class Combination:
 
     def __str__(self) -> str:
         return f"{self.number}: {self.receiver} . {self.call} <- {self.hostile}"
-
-    @property
-    def use(self) -> Use:
-        """What of which class it uses."""
-        return self.call.use_of(kinds()[self.receiver])
-
-
-@cache
-def kinds() -> dict[str, type]:
-    """The class of each receiver."""
-    makers, _ = receivers.load()
-    found = {}
-    for name in sorted(makers):
-        world = World(0)
-        found[name] = type(makers[name](world))
-        world.end()
-    return found
-
-
-def every() -> list[tuple[str, Call, str]]:
-    """All combinations there are, in a fixed order; a call without a place takes one object."""
-    objects = sorted(catalogue.load())
-    found = []
-    for name, kind in kinds().items():
-        for call in calls.calls_of(kind):
-            if call.is_attack:
-                found += [(name, call, hostile) for hostile in objects if _ends(call, hostile)]
-            else:
-                found.append((name, call, "Nothing"))
-    return found
-
-
-def _ends(call: Call, hostile: str) -> bool:
-    """Not the few that take for ever on any loop: every byte of a host is looked up as a host."""
-    place = call.positional[call.place] if isinstance(call.place, int) else call.place
-    return not (hostile == "LargeBytes" and place == "host")
-
-
-def choose(count: int, seed: int) -> list[Combination]:
-    """At least `count` combinations by lot, as many of each receiver, as far as there are.
-
-    Half of them are with objects that call back when they are freed or asked: it is these that
-    find what is half done. In the end come those that are needed to reach every method and every
-    attribute of every class, with a hostile object where there is a place for one.
-    """
-    groups: dict[tuple[str, bool], list[Combination]] = {}
-    for number, parts in enumerate(every()):
-        calls_back = parts[2].endswith(("Mischief", "OfDel"))
-        groups.setdefault((parts[0], calls_back), []).append(Combination(number, *parts))
-    share = -(-count // len(groups))
-    lot = random.Random(seed)
-    chosen: list[Combination] = []
-    for those in groups.values():
-        chosen += lot.sample(those, min(share, len(those)))
-    return chosen + _choose_missing(chosen, groups.values(), lot)
-
-
-def _choose_missing(
-    chosen: list[Combination], groups: Iterable[list[Combination]], lot: random.Random
-) -> list[Combination]:
-    """One of each use that is not among those chosen."""
-    reached = {each.use for each in chosen if each.call.is_proper}
-    attacked = {each.use for each in chosen if each.call.is_proper and each.call.is_attack}
-    ways: dict[Use, list[list[Combination]]] = {}
-    for those in groups:
-        for call, with_call in itertools.groupby(those, operator.attrgetter("call")):
-            if call.is_proper:
-                same = list(with_call)
-                ways.setdefault(same[0].use, []).append(same)
-    found = []
-    for use, lists in ways.items():
-        attacks = [same for same in lists if same[0].call.is_attack]
-        if use not in (attacked if attacks else reached):
-            found.append(lot.choice(lot.choice(attacks or lists)))
-    return found
 
 
 def run(combination: Combination) -> None:
@@ -269,34 +189,3 @@ def _check_work(world: World, combination: Combination) -> None:
         raise Violation(f"the loop did not do its work: {fresh}")
     if sorted(world.happened) != ["callback", "task", "timer"] and not world.task.cancelled():
         raise Violation(f"work was lost: {world.happened}, {world.task!r}")
-
-
-def run_all(chosen: Sequence[Combination], begin: Callable[[Combination], None]) -> list[str]:
-    """Run combinations; returns what is wrong, one line each. `begin` is told before each.
-
-    What they are to use is used: where a hostile object ended the loop before the call could be
-    made, others of the same call run, in the fixed order of all.
-    """
-    wrong = []
-    for combination in chosen:
-        begin(combination)
-        wrong += _run_one(combination)
-    missing = {each.use for each in chosen if each.call.is_proper} - calls.DONE
-    for number, parts in enumerate(every() if missing else ()):
-        combination = Combination(number, *parts)
-        if combination.call.is_proper and combination.use in missing:
-            begin(combination)
-            wrong += _run_one(combination)
-            missing -= calls.DONE
-    return wrong + [f"never done: {use}" for use in sorted(missing)]
-
-
-def _run_one(combination: Combination) -> list[str]:
-    """What is wrong with one."""
-    try:
-        run(combination)
-    except Violation as violation:
-        return [f"{combination}: {violation}"]
-    except BaseException as error:
-        return [f"{combination}: the check itself failed: {type(error)} {error!r:.300}"]
-    return []

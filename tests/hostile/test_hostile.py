@@ -10,10 +10,10 @@ import os
 import batches
 import calls
 import catalogue
-import combination
 import oxloop._oxloop as native
 import pytest
 import receivers
+import selection
 
 COUNT = int(os.environ.get("OXLOOP_HOSTILE_COUNT", "12000"))
 SEED = int(os.environ.get("OXLOOP_HOSTILE_SEED", "1"))
@@ -29,14 +29,14 @@ def test_every_native_class_is_attacked() -> None:
 
 def test_the_catalogue_is_complete() -> None:
     assert len(catalogue.load()) >= 40
-    assert len(combination.choose(2000, SEED)) >= 2000
+    assert len(selection.choose(2000, SEED)) >= 2000
 
 
 @pytest.mark.parametrize(("count", "seed"), [(COUNT, SEED), *ASAN])
 def test_every_method_is_called(count: int, seed: int) -> None:
-    """What is called is counted again while it runs (`combination.run_all`)."""
-    chosen = [each for each in combination.choose(count, seed) if each.call.is_proper]
-    reached = {(combination.kinds()[each.receiver], each.call.name) for each in chosen}
+    """What is called is counted again while it runs (`batch.run_all`)."""
+    chosen = [each for each in selection.choose(count, seed) if each.call.is_proper]
+    reached = {(selection.kinds()[each.receiver], each.call.name) for each in chosen}
     wanted = [
         (kind, name)
         for kind in vars(native).values()
@@ -55,7 +55,7 @@ def test_every_method_is_called(count: int, seed: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_combinations(part: int) -> None:
-    total = len(combination.choose(COUNT, SEED))
+    total = len(selection.choose(COUNT, SEED))
     first, last = total * part // PARTS, total * (part + 1) // PARTS
     outcome = batches.run_batch(COUNT, SEED, first, last)
     assert outcome.wrong == []

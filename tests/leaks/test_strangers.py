@@ -69,8 +69,10 @@ class Pair:
 class Strangers(threading.Thread):
     """Opens sockets, on numbers that it is told or on any that are free, and looks after them."""
 
-    def __init__(self) -> None:
-        super().__init__(name="strangers")
+    def __init__(self, when_idle: int = AT_ONCE) -> None:
+        """`when_idle`: pairs that come and go while nothing is asked, on any numbers."""
+        super().__init__(name="strangers", daemon=True)
+        self.when_idle = when_idle
         self.requests: queue.SimpleQueue[int | str] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.held: list[Pair] = []
@@ -109,8 +111,8 @@ class Strangers(threading.Thread):
                 request = self.requests.get(timeout=IDLE_S)
             except queue.Empty:
                 self._look(idle)
-                idle = [Pair() for _ in range(AT_ONCE)]
-                self.idle_pairs += AT_ONCE
+                idle = [Pair() for _ in range(self.when_idle)]
+                self.idle_pairs += self.when_idle
                 continue
             if request == "end":
                 self._look(idle)
@@ -270,8 +272,12 @@ def cancelled_connections(loop_factory: Factory, count: int) -> dict[str, Any]:
 
 
 def double_close(loop_factory: Factory, count: int) -> dict[str, Any]:
-    """The check itself: whoever closes a number twice is found out."""
-    strangers = Strangers()
+    """The check itself: whoever closes a number twice is found out.
+
+    No pairs come and go meanwhile: one could get the number between the second close and the look,
+    be closed with it, and close it once more when it is somebody else's.
+    """
+    strangers = Strangers(when_idle=0)
     strangers.start()
     seen = 0
     for _ in range(count):
