@@ -9,6 +9,16 @@ are futures to wait for; `wait_received` waits for a number of bytes.
 import asyncio
 import socket
 
+# All that the callbacks of a stream protocol are called.
+CALLBACKS = [
+    "connection_made",
+    "data_received",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+    "connection_lost",
+]
+
 
 class Recorder(asyncio.Protocol):
     """A protocol that writes down what happens to it."""

@@ -6,16 +6,7 @@ from typing import Any
 
 import pytest
 from loops import Factory
-from recorder import Recorder
-
-CALLBACKS = [
-    "connection_made",
-    "data_received",
-    "eof_received",
-    "pause_writing",
-    "resume_writing",
-    "connection_lost",
-]
+from recorder import CALLBACKS, Recorder
 
 
 def factory_raises(loop_factory: Factory) -> None:

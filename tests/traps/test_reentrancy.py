@@ -6,16 +6,8 @@ from typing import Any
 
 import pytest
 from loops import Factory
-from recorder import Recorder, next_turns, tcp_pair, with_socket
+from recorder import CALLBACKS, Recorder, next_turns, tcp_pair, with_socket
 
-CALLBACKS = [
-    "connection_made",
-    "data_received",
-    "eof_received",
-    "pause_writing",
-    "resume_writing",
-    "connection_lost",
-]
 ACTIONS = [
     "write",
     "write_much",

@@ -14,17 +14,9 @@ from typing import Any
 
 import pytest
 from loops import Factory
-from recorder import Recorder, next_turns
+from recorder import CALLBACKS, Recorder, next_turns
 from tls_peer import client_context, server_context, socket_pair
 
-CALLBACKS = [
-    "connection_made",
-    "data_received",
-    "eof_received",
-    "pause_writing",
-    "resume_writing",
-    "connection_lost",
-]
 SIZES = [0, 1, 100, 16_384, 40_000, 300_000, 1 << 20]
 SEEDS = 150
 PATTERN = bytes(range(251)) * 8400
