@@ -3,8 +3,8 @@
 #
 #   show_failures.sh RESULTS
 #
-# The output of five versions is long, and who reads only the end of it must find the reason there.
-# Reads RESULTS/python-X.Y.output, where "== STEP" opens each step's part, and RESULTS/STEP.status.
+# The output of all jobs of test_versions.sh is long; who reads only its end must find the reason there.
+# Reads RESULTS/python-JOB.output, where "== STEP" opens each step's part, and RESULTS/STEP.status.
 set -eu
 
 results=$1
@@ -12,7 +12,10 @@ lines=60
 for status in "$results"/*.status; do
     step=$(basename "$status" .status)
     output=$results/python-${step##*-}.output
-    case "$step" in demo | asan*) output=$results/python-${step%%-*}.output ;; esac
+    case "$step" in
+        demo | asan*) output=$results/python-${step%%-*}.output ;;
+        simulation* | torture | mutants | loom) output=$results/python-search.output ;;
+    esac
     if [ "$(cat "$status")" = 0 ] || [ ! -f "$output" ]; then continue; fi
     printf '\n==== the last %s lines of %s\n' "$lines" "$step"
     if ! grep -qx "== $step" "$output"; then

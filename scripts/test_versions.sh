@@ -1,10 +1,11 @@
 #!/bin/sh
 # Builds and tests oxloop on several versions of Python, each in its own .venv-X.Y.
 #
-#   test_versions.sh RESULTS VERSION... [demo] [asan]
+#   test_versions.sh RESULTS VERSION... [demo] [search] [asan]
 #   test_versions.sh --one RESULTS JOB ECOSYSTEM    (what the above starts)
 #
-# `demo` is `make demo`, `asan` the run under AddressSanitizer: what else may run beside a version.
+# What else may run beside a version: `demo` is `make demo`, `search` the simulation, torture, planted
+# bugs and models of the core, `asan` the run under AddressSanitizer.
 # Two jobs run at a time, the longest first. A version that is absent is skipped, loudly. The
 # programs of tests/ecosystem run once, on the newest version up to 3.13 that is found (ECOSYSTEM):
 # their wheels exist there for certain.
@@ -51,6 +52,7 @@ if [ "$1" = --one ]; then
     output=$results/python-$version.output status=0
     case "$version" in
         demo) step demo make --no-print-directory demo > "$output" 2>&1 || status=1 ;;
+        search) sh scripts/test_simulation.sh "$results" 10000 > "$output" 2>&1 || status=1 ;;
         asan) step asan sh scripts/test_asan.sh "$results" > "$output" 2>&1 || status=1 ;;
         *) test_version > "$output" 2>&1 || status=1 ;;
     esac
