@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-FRAMES = 300
+# So few that all of both speakers fit the receive buffer of the server's socket (208 KiB, of which
+# the kernel counts 768 bytes for each), should the loop not get its turn: loopback loses the rest.
+FRAMES = 100
 FRAME_INTERVAL_S = 0.002
 DISCOVERY_BYTES = 74
 
@@ -118,16 +120,15 @@ def test_two_speakers(run: Callable[..., Any], debug: bool) -> None:
             played.append(done)
         for done in played:
             await done.wait()
-        # Loopback loses nothing that fits the buffers; what is under way comes.
-        async with asyncio.timeout(10):
-            while any(len(speaker.heard) < FRAMES for speaker in speakers):
+        # What is under way comes.
+        async with asyncio.timeout(30):
+            while any(len(each.heard) < FRAMES or each.heartbeats <= 5 for each in speakers):
                 await asyncio.sleep(0.001)
         for task in (*listening, *beating):
             task.cancel()
         await asyncio.wait([*listening, *beating])
         for speaker in speakers:
             assert speaker.heard == list(range(FRAMES))
-            assert speaker.heartbeats > 5
             speaker.sock.close()
         transport.close()
 
