@@ -60,6 +60,7 @@ fn describe_driver() -> Vec<String> {
 fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     ffi::interpreter::expect_main(py)?;
+    stdlib::prepare(py)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     ffi::entry::install(py)?;
     attach::<EventLoop>(

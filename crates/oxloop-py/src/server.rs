@@ -23,6 +23,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::convert;
 use crate::event_loop::{Chunk, EventLoop, Source};
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Entered, Ref, Slot, context};
 use crate::simulation::SimSocket;
@@ -139,7 +140,7 @@ impl Server {
         if home.get().debug() {
             let report = PyDict::new(py);
             report.set_item("message", "Error on transport creation for incoming connection")?;
-            report.set_item("exception", err.into_value(py))?;
+            report.set_item("exception", error::instance(py, err))?;
             if let Some(user_protocol) = user_protocol {
                 report.set_item("protocol", user_protocol)?;
             }
@@ -232,7 +233,7 @@ impl Server {
         let Some(rest) = rest else { return Err(err) };
         let report = PyDict::new(py);
         report.set_item("message", "socket.accept() out of system resource")?;
-        report.set_item("exception", err.into_value(py))?;
+        report.set_item("exception", error::instance(py, err))?;
         if let Some(sock) = accepting.get().sock.bound(py) {
             report.set_item("socket", stdlib::transport_socket(py)?.call1((sock,))?)?;
         }

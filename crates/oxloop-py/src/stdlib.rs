@@ -100,6 +100,32 @@ imported! {
     main_thread = "threading"."main_thread";
 }
 
+/// Takes what destructors and coroutines closed at exit need: by then nothing can be imported.
+pub fn prepare(py: Python<'_>) -> PyResult<()> {
+    for name in [
+        cancelled_error,
+        invalid_state_error,
+        is_coroutine,
+        is_future,
+        future_repr,
+        task_repr,
+        extract_stack,
+        format_callback_source,
+        get_running_loop,
+        get_running_loop_or_none,
+        current_task,
+        logger,
+        queue_full,
+        queue_empty,
+        queue_shut_down,
+        broken_barrier_error,
+        warn,
+    ] {
+        name(py)?;
+    }
+    Ok(())
+}
+
 /// `asyncio.QueueShutDown`; one of our own where asyncio has none yet (before 3.13).
 pub fn queue_shut_down(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -22,6 +22,7 @@ use super::timeout::handled_exception;
 use crate::coroutine::{Body, Coroutine, Progress, Waiter, running_loop};
 use crate::current;
 use crate::event_loop::EventLoop;
+use crate::ffi::error;
 use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
@@ -371,7 +372,7 @@ impl Body for Exit {
     fn resumed(&self, py: Python<'_>, outcome: PyResult<Ref>) -> PyResult<Progress> {
         let group = self.group.bind_as::<TaskGroup>(py).get();
         if let Err(err) = outcome {
-            let error = Ref::new(err.into_value(py).into_bound(py).into_any());
+            let error = Ref::new(error::instance(py, err).into_any());
             if !Self::is_cancellation(py, &error)? {
                 return Err(PyErr::from_value(error.into_bound(py)));
             }

@@ -17,6 +17,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use super::{any_future, spawning};
 use crate::coroutine::{Body, Coroutine, Progress, plain_future, running_loop};
 use crate::ffi::context::copy_current;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
 use crate::future::Future;
@@ -224,7 +225,7 @@ impl Chain {
         if is_fatal(py, &err) {
             return Err(err);
         }
-        let error = err.into_value(py).into_bound(py).into_any();
+        let error = error::instance(py, err).into_any();
         let notify = intern!(py, "set_running_or_notify_cancel");
         if destination.call_method0(notify)?.is_truthy()? {
             set(destination, intern!(py, "set_exception"), &error)?;

@@ -23,6 +23,7 @@ use super::any_future;
 use crate::coroutine::{Body, Coroutine, Progress, running_loop};
 use crate::current;
 use crate::event_loop::{EventLoop, Job};
+use crate::ffi::error;
 use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
@@ -247,7 +248,7 @@ impl Timeout {
 }
 
 fn timeout_error(py: Python<'_>) -> Bound<'_, PyAny> {
-    PyTimeoutError::new_err(()).into_value(py).into_bound(py).into_any()
+    error::instance(py, PyTimeoutError::new_err(())).into_any()
 }
 
 /// Puts a TimeoutError in front of the first CancelledError in the chain of contexts.

@@ -15,6 +15,7 @@ use super::timeout::Timeout;
 use super::wait::Waiting;
 use super::{any_future, spawning};
 use crate::coroutine::{Body, Coroutine, Progress, Waiter, running_loop};
+use crate::ffi::error;
 use crate::ffi::{Ref, Slot, call};
 use crate::stdlib;
 
@@ -80,11 +81,11 @@ impl WaitFor {
         match any_future::result(future) {
             Ok(value) => Ok(Progress::Return(value)),
             Err(err) => {
-                let error = err.into_value(py).into_bound(py).into_any();
+                let error = error::instance(py, err).into_any();
                 if !call::has_type(&error, stdlib::cancelled_error(py)?) {
                     return Err(PyErr::from_value(error));
                 }
-                let timeout = PyTimeoutError::new_err(()).into_value(py).into_bound(py);
+                let timeout = error::instance(py, PyTimeoutError::new_err(()));
                 Err(call::raised_from(timeout.as_any(), &error)?)
             }
         }
@@ -126,7 +127,7 @@ impl Body for WaitFor {
                 match outcome {
                     Ok(value) => Timeout::exit(guard, None).map(|()| Progress::Return(value)),
                     Err(err) => {
-                        let error = err.into_value(py).into_bound(py).into_any();
+                        let error = error::instance(py, err).into_any();
                         Timeout::exit(guard, Some(&error))?;
                         Err(PyErr::from_value(error))
                     }

@@ -20,6 +20,7 @@ use pyo3::types::PyDict;
 use super::{Body, Progress};
 use crate::ffi::call::Recursion;
 use crate::ffi::class::{Finalize, OwnAwait, Resume};
+use crate::ffi::error;
 use crate::ffi::inline::InlineCell;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
@@ -135,7 +136,7 @@ impl Coroutine {
                 }
                 Err(err) => {
                     self.finish();
-                    return Sent::Raised(Raised::from_err(py, err));
+                    return Sent::Raised(raised(py, err));
                 }
             };
         }
@@ -251,7 +252,12 @@ impl Coroutine {
         let this = slf.get();
         let thrown = Err(PyErr::from_value(error.clone()));
         match this.stage.replace(Stage::Running) {
-            // Nothing was begun, so there is nothing to clean up.
+            // Nothing was begun, so there is nothing to clean up. As it is, even StopIteration, since
+            // Python 3.12: before the first step no handler stands around the body.
+            Stage::Created if stdlib::at_least(py, 12) => {
+                this.finish();
+                Sent::Raised(Raised(Ref::from_borrowed(error)))
+            }
             Stage::Created => this.advance(py, thrown),
             Stage::Waiting | Stage::Paused => {
                 this.awaited.clear();
@@ -288,7 +294,7 @@ impl Coroutine {
             }
             Stage::Waiting | Stage::Delegating | Stage::Paused => {}
         }
-        let error = PyGeneratorExit::new_err(()).into_value(py).into_bound(py).into_any();
+        let error = error::instance(py, PyGeneratorExit::new_err(())).into_any();
         match Self::throw_error(slf, &error) {
             Sent::Yielded(_) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
             Sent::Returned(_) => Ok(()),
@@ -314,6 +320,24 @@ impl Coroutine {
         stdlib::warn(py)?.call((text, py.get_type::<PyRuntimeWarning>()), Some(&kwargs))?;
         Ok(())
     }
+}
+
+/// What the coroutine raises when its body ends with an error. StopIteration would be taken for a
+/// result by whoever resumes it, so it is wrapped (PEP 479).
+#[cold]
+fn raised(py: Python<'_>, err: PyErr) -> Raised {
+    let exception = error::instance(py, err).into_any();
+    if !exception.is_instance_of::<PyStopIteration>() {
+        return Raised(Ref::new(exception));
+    }
+    let wrapping =
+        error::instance(py, PyRuntimeError::new_err("coroutine raised StopIteration")).into_any();
+    for name in [intern!(py, "__cause__"), intern!(py, "__context__")] {
+        if let Err(err) = wrapping.setattr(name, &exception) {
+            return Raised::from_err(py, err);
+        }
+    }
+    Raised(Ref::new(wrapping))
 }
 
 /// `iterator.throw(error)` as the interpreter passes an exception on to what is awaited.

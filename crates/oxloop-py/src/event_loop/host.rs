@@ -18,6 +18,7 @@ use pyo3::types::PyDict;
 use super::{Chunk, Driver, EventLoop, Job, Source, as_handle};
 use crate::combinators::{Listener, Timeout};
 use crate::coroutine::plain_future;
+use crate::ffi::error;
 use crate::ffi::object::attached;
 use crate::ffi::{Entered, Ref, call};
 use crate::future::{Future, none};
@@ -61,7 +62,7 @@ impl RunningLoop {
         let report = || -> PyResult<()> {
             let report = PyDict::new(py);
             report.set_item("message", format!("Exception in callback {}", job.describe(py)))?;
-            report.set_item("exception", err.into_value(py))?;
+            report.set_item("exception", error::instance(py, err))?;
             self.home.bind(py).call_method1(intern!(py, "call_exception_handler"), (report,))?;
             Ok(())
         };

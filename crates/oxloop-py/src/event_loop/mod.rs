@@ -45,6 +45,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::current::CurrentTask;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
 use crate::handle::Handle;
@@ -252,6 +253,13 @@ impl EventLoop {
         }
     }
 
+    /// What `call_soon` refuses: a closed loop and, in debug mode, another thread.
+    #[inline]
+    pub fn check_may_schedule(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_open()?;
+        self.check_thread(py)
+    }
+
     /// Holds a pending task until it is done.
     #[inline]
     pub fn register(&self, task: Ref) -> Token {
@@ -279,7 +287,7 @@ impl EventLoop {
         let py = slf.py();
         let report = PyDict::new(py);
         report.set_item("message", message)?;
-        report.set_item("exception", err.into_value(py))?;
+        report.set_item("exception", error::instance(py, err))?;
         report.set_item(key, object)?;
         slf.call_method1("call_exception_handler", (report,))?;
         Ok(())

@@ -9,6 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::Ref;
+use super::error;
 
 /// An exception object that was raised, normalised, with its traceback.
 pub struct Raised(pub Ref);
@@ -22,7 +23,7 @@ impl Raised {
 
     #[cold]
     pub fn from_err(py: Python<'_>, err: PyErr) -> Self {
-        Self(Ref::new(err.into_value(py).into_bound(py)))
+        Self(Ref::new(error::instance(py, err)))
     }
 
     pub fn into_err(self, py: Python<'_>) -> PyErr {

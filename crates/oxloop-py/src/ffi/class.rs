@@ -61,7 +61,9 @@ pub unsafe fn run_finalizer<T: Finalize>(object: *mut ffi::PyObject) {
     let pending = PyErr::take(py);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| T::finalize(object))) {
         fastcall::restore_panic(py, payload);
-        PyErr::fetch(py).write_unraisable(py, None);
+        // Not by way of a `PyErr`, which goes on with the panic as soon as it meets one.
+        // SAFETY: attached, with an exception set.
+        unsafe { ffi::PyErr_WriteUnraisable(object.as_ptr()) };
     }
     if let Some(pending) = pending {
         pending.restore(py);

@@ -14,6 +14,7 @@
 //! | `stop.rs`     | StopIteration for results                                      |
 //! | `class.rs`    | type slots that PyO3 does not offer: finalizer, `am_send`      |
 //! | `entry.rs`    | `__aenter__` and `__aexit__`, bound cheaply                     |
+//! | `error.rs`    | the exception object of an error                               |
 //! | `interpreter.rs` | which interpreter of the process this is                   |
 //! | `joined.rs`   | one `bytes` object of several slices                           |
 //! | `libssl.rs`  | the data of a TLS connection, by the library under Python's `ssl`  |
@@ -28,6 +29,7 @@ pub mod class;
 pub mod context;
 pub mod dict;
 pub mod entry;
+pub mod error;
 pub mod fastcall;
 pub mod inline;
 pub mod interpreter;

@@ -51,12 +51,12 @@ impl Future {
             let native = home.bind_as::<EventLoop>(py).get();
             match callback {
                 Callback::Wake(task) => {
-                    native.check_open()?;
+                    native.check_may_schedule(py)?;
                     native.push(Job::Wakeup(task, Ref::from_borrowed(slf)));
                     return Ok(());
                 }
                 Callback::Tell(listener) => {
-                    native.check_open()?;
+                    native.check_may_schedule(py)?;
                     native.push(Job::Tell(listener, Ref::from_borrowed(slf)));
                     return Ok(());
                 }

@@ -30,6 +30,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
 use crate::ffi::class::Finalize;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::pooled;
 use crate::ffi::{Ref, Slot, call};
@@ -320,7 +321,7 @@ impl Future {
         let py = slf.py();
         match Self::outcome(slf) {
             Ok(_) => Ok(None),
-            Err(err) => Ok(Some(Ref::new(err.into_value(py).into_bound(py)))),
+            Err(err) => Ok(Some(Ref::new(error::instance(py, err)))),
         }
     }
 
@@ -426,7 +427,7 @@ fn replace_stop_iteration(exception: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyA
             Ok(exception)
         };
     }
-    let replacement = PyRuntimeError::new_err(TEXT).into_value(py).into_bound(py).into_any();
+    let replacement = error::instance(py, PyRuntimeError::new_err(TEXT)).into_any();
     replacement.setattr(intern!(py, "__cause__"), &exception)?;
     replacement.setattr(intern!(py, "__context__"), exception)?;
     Ok(replacement)

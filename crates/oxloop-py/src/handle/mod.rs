@@ -19,6 +19,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use crate::event_loop::EventLoop;
+use crate::ffi::error;
 use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
@@ -262,7 +263,7 @@ impl Handle {
         let text = format!("Exception in callback {}", self.source(py)?);
         let report = PyDict::new(py);
         report.set_item("message", text)?;
-        report.set_item("exception", err.into_value(py))?;
+        report.set_item("exception", error::instance(py, err))?;
         report.set_item("handle", slf)?;
         if let Some(stack) = self.source_traceback() {
             report.set_item("source_traceback", stack.into_bound(py))?;

@@ -26,6 +26,7 @@ use super::number::Given;
 use super::waiters::{WaitList, truth};
 use super::{is_cancellation, plain_repr};
 use crate::coroutine::{Body, Coroutine, Progress};
+use crate::ffi::error;
 use crate::ffi::fastcall::Args;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, call};
@@ -226,7 +227,7 @@ impl Waiting {
 }
 
 fn error_object(py: Python<'_>, err: PyErr) -> Ref {
-    Ref::new(err.into_value(py).into_bound(py))
+    Ref::new(error::instance(py, err))
 }
 
 /// `Condition.wait()`

@@ -31,6 +31,7 @@ use crate::coroutine::is_plain_coroutine;
 use crate::event_loop::{EventLoop, Job};
 use crate::ffi::call::Recursion;
 use crate::ffi::class::Finalize;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Entered, Ref, Slot, context};
@@ -182,7 +183,7 @@ impl Task {
         let future = slf.as_super().get();
         if let Some(home) = future.native_home() {
             let native = home.bind_as::<EventLoop>(slf.py()).get();
-            native.check_open()?;
+            native.check_may_schedule(slf.py())?;
             self.hold_by(slf, &home, native);
             native.push(Job::Step(Ref::from_borrowed(slf)));
             return Ok(());
@@ -311,7 +312,7 @@ impl Task {
         let Some(home) = slf.as_super().get().home().get() else { return Ok(()) };
         if slf.as_super().get().is_native() {
             let native = home.bind_as::<EventLoop>(py).get();
-            native.check_open()?;
+            native.check_may_schedule(py)?;
             let task = Ref::from_borrowed(slf);
             native.push(match error {
                 None => Job::Step(task),
@@ -335,7 +336,7 @@ impl Task {
     /// A step that throws `text` as a RuntimeError, soon.
     #[cold]
     fn complain_soon(&self, slf: &Bound<'_, Self>, text: String) -> PyResult<()> {
-        let error = PyRuntimeError::new_err(text).into_value(slf.py()).into_bound(slf.py());
+        let error = error::instance(slf.py(), PyRuntimeError::new_err(text));
         self.schedule_step(slf, Some(Ref::new(error)))
     }
 }

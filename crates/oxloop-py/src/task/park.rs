@@ -12,6 +12,7 @@ use super::{Task, TaskWakeup};
 use crate::combinators::any_future;
 use crate::coroutine::plain_future;
 use crate::ffi::Ref;
+use crate::ffi::error;
 use crate::future::{Callback, Future};
 
 impl Task {
@@ -96,7 +97,7 @@ impl Task {
         let blocking = match awaited.getattr_opt(name) {
             Ok(blocking) => blocking,
             Err(err) => {
-                let error = err.into_value(py).into_bound(py);
+                let error = error::instance(py, err);
                 return self.schedule_step(slf, Some(Ref::new(error)));
             }
         };
@@ -139,7 +140,7 @@ impl Task {
         match subscribed {
             Ok(()) => Ok(()),
             Err(err) => {
-                let error = err.into_value(py).into_bound(py);
+                let error = error::instance(py, err);
                 self.schedule_step(slf, Some(Ref::new(error)))
             }
         }

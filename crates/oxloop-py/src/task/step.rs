@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyNone;
 
 use super::{Entry, Task};
+use crate::coroutine::plain_future;
 use crate::event_loop::EventLoop;
+use crate::ffi::error;
 use crate::ffi::{Entered, Raised, Ref, Sent, call};
 use crate::future::{Future, State};
 use crate::handle::is_fatal;
@@ -90,11 +92,12 @@ impl Task {
     /// A future that a native task awaited is done: throw its exception, or go on.
     #[inline]
     fn wake(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>, entry: Entry<'_>) -> PyResult<Next> {
-        let error = match future.cast::<Future>() {
-            Ok(future) => Future::exception_to_throw(future)?,
-            Err(_) => match future.call_method0(intern!(slf.py(), "result")) {
+        // A subclass may have a `result` of its own, whose error is thrown, as asyncio does.
+        let error = match plain_future(future) {
+            Some(future) => Future::exception_to_throw(future)?,
+            None => match future.call_method0(intern!(slf.py(), "result")) {
                 Ok(_) => None,
-                Err(err) => Some(Ref::new(err.into_value(slf.py()).into_bound(slf.py()))),
+                Err(err) => Some(Ref::new(error::instance(slf.py(), err))),
             },
         };
         Self::step(slf, error, entry)
@@ -209,7 +212,7 @@ impl Task {
                 return Err(refused);
             }
             // What cannot be stored ends the task all the same: nobody may wait for ever.
-            let refused = refused.into_value(py).into_bound(py);
+            let refused = error::instance(py, refused);
             Future::fail(slf.as_super(), refused.as_any())?;
         }
         if is_fatal(py, &err) { Err(err) } else { Ok(()) }

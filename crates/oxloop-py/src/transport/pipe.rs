@@ -27,6 +27,7 @@ use super::fd::{hold, unhold};
 use super::{ReadPipeTransport, WritePipeTransport, reports};
 use crate::convert;
 use crate::event_loop::{Chunk, Driver, EventLoop, Job, Source};
+use crate::ffi::error;
 use crate::ffi::{Ref, Slot, context};
 use crate::{protocol, stdlib};
 
@@ -221,7 +222,7 @@ impl PipeEnd {
     ) -> PyResult<()> {
         let py = object.py();
         let home = self.home(py)?;
-        let exception = err.into_value(py).into_bound(py);
+        let exception = error::instance(py, err);
         if !is_usual {
             reports::report(&home, object, &self.protocol.or_none(py), &exception, message)?;
         } else if home.get().debug() {

@@ -23,6 +23,7 @@ use crate::event_loop::Chunk;
 use crate::ffi::Ref;
 use crate::ffi::call::{Exported, bytes_of};
 use crate::ffi::class::Finalize;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::{convert, protocol, stdlib};
 
@@ -154,7 +155,7 @@ impl WritePipeTransport {
         end.debug_log(slf, "info", "was closed by peer")?;
         let error = match end.buffered_bytes() {
             0 => None,
-            _ => Some(Ref::new(PyBrokenPipeError::new_err(()).into_value(py).into_bound(py))),
+            _ => Some(Ref::new(error::instance(py, PyBrokenPipeError::new_err(())))),
         };
         end.force_close(slf, error)
     }

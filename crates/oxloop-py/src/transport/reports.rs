@@ -12,6 +12,7 @@ use pyo3::types::PyDict;
 
 use crate::event_loop::EventLoop;
 use crate::ffi::Ref;
+use crate::ffi::error;
 use crate::handle::is_fatal;
 use crate::stdlib;
 
@@ -50,7 +51,7 @@ pub(super) fn flow_told<'py>(
     }
     let name = if pause { "pause_writing" } else { "resume_writing" };
     let message = format!("protocol.{name}() failed");
-    report(&home()?, transport, protocol, &err.into_value(py).into_bound(py), &message)
+    report(&home()?, transport, protocol, &error::instance(py, err), &message)
 }
 
 /// How `connection_made` of the transport's protocol ended: its failure is reported.

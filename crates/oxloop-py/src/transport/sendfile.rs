@@ -18,6 +18,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::StreamTransport;
 use crate::convert;
+use crate::ffi::error;
 use crate::ffi::{Ref, Slot};
 
 /// Whether a file is being sent, and who waits for the socket to go on with it.
@@ -58,7 +59,7 @@ impl Sendfile {
         let Some(waiter) = self.pending_waiter(py)? else { return Ok(()) };
         let error = match error {
             Some(error) => error.bind(py).clone(),
-            None => closed().into_value(py).into_bound(py).into_any(),
+            None => error::instance(py, closed()).into_any(),
         };
         waiter.call_method1(intern!(py, "set_exception"), (error,)).map(drop)
     }

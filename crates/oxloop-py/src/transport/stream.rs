@@ -17,6 +17,7 @@ use super::sendfile::Sendfile;
 use super::tls::{self, TlsTransport};
 use crate::event_loop::{Chunk, EventLoop, Job, Source};
 use crate::ffi::class::Finalize;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot};
 use crate::{protocol, stdlib};
@@ -176,7 +177,7 @@ impl StreamTransport {
         }
         let this = slf.get();
         let home = this.home(py)?;
-        let exception = err.into_value(py).into_bound(py);
+        let exception = error::instance(py, err);
         if exception.is_instance_of::<pyo3::exceptions::PyOSError>() {
             if home.get().debug() {
                 let text = format!("{}: {message}", slf.repr()?);

@@ -38,6 +38,7 @@ use super::limits::water_marks;
 use super::reports;
 use crate::event_loop::{EventLoop, Job, Source};
 use crate::ffi::class::Finalize;
+use crate::ffi::error;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot, context};
 use crate::{convert, stdlib};
@@ -200,7 +201,7 @@ impl DatagramTransport {
         let this = slf.get();
         let user_protocol = this.protocol.or_none(py);
         let home = this.home(py)?;
-        let exception = err.into_value(py).into_bound(py);
+        let exception = error::instance(py, err);
         reports::report(&home, slf.as_any(), &user_protocol, &exception, message)
     }
 

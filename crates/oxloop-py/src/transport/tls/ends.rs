@@ -16,6 +16,7 @@ use super::deliver::{self, Kind};
 use super::events;
 use crate::event_loop::{EventLoop, Job};
 use crate::ffi::call::bytes_of;
+use crate::ffi::error;
 use crate::ffi::{Ref, Slot};
 use crate::handle::is_fatal;
 use crate::{protocol, stdlib};
@@ -227,7 +228,7 @@ impl Ends for Side<'_, '_> {
             true => "SSL handshake failed on verifying the certificate",
             false => "SSL handshake failed",
         };
-        let exception = error.into_value(py).into_bound(py).into_any();
+        let exception = error::instance(py, error).into_any();
         self.give_up(&exception, message)?;
         self.wake(Some(&exception))
     }
@@ -275,7 +276,7 @@ impl Ends for Side<'_, '_> {
             return Err(err);
         }
         let name = if pause { "pause_writing" } else { "resume_writing" };
-        let exception = err.into_value(py).into_bound(py).into_any();
+        let exception = error::instance(py, err).into_any();
         let report = self.report(&format!("protocol.{name}() failed"), &exception)?;
         report.set_item("transport", self.0)?;
         self.send_report(report)
@@ -308,9 +309,7 @@ impl Ends for Side<'_, '_> {
     fn abort_transport(&self, error: Option<PyErr>) -> PyResult<()> {
         let py = self.py();
         match self.below() {
-            Some(below) => {
-                below.abort(error.map(|err| Ref::new(err.into_value(py).into_bound(py))))
-            }
+            Some(below) => below.abort(error.map(|err| Ref::new(error::instance(py, err)))),
             None => Ok(()),
         }
     }
@@ -368,6 +367,6 @@ impl Ends for Side<'_, '_> {
             Failure::EofReceived => "Error calling eof_received()",
             Failure::Shutdown | Failure::Timeout => "Fatal error on transport",
         };
-        self.give_up(&error.into_value(py).into_bound(py).into_any(), message)
+        self.give_up(&error::instance(py, error).into_any(), message)
     }
 }
