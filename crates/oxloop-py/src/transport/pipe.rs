@@ -351,6 +351,11 @@ impl PipeEnd {
         Ok(format!("<{}>", parts.join(" ")))
     }
 
+    /// Whether the end of a socket's stream is watched for, apart from its data.
+    pub(super) fn watches_hang_up(&self) -> bool {
+        self.watch == Some(ReadMode::HangUp)
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         self.fd
     }
