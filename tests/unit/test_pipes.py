@@ -320,6 +320,17 @@ async def test_regular_files_are_refused(loop: Loop, what: str) -> None:
     await next_turns()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("what", ["connect_read_pipe", "connect_write_pipe"])
+async def test_what_is_no_protocol_gets_no_pipe(loop: Loop, what: str) -> None:
+    ends = [open(fd, mode, buffering=0) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True)]
+    ours, other = ends if what == "connect_read_pipe" else reversed(ends)
+    with other, pytest.raises(AttributeError, match="'connection_made'"):
+        await getattr(loop, what)(lambda: None, ours)
+    gc.collect()
+    assert ours.closed
+
+
 async def test_sockets_are_pipes_too(loop: Loop) -> None:
     ours, peer = socket.socketpair()
     read_transport, reader = await loop.connect_read_pipe(Recorder, ours)
