@@ -86,6 +86,7 @@ class Servers:
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
             start_serving,
+            is_given=sock is not None,
         )
 
     async def create_unix_server(
@@ -110,8 +111,9 @@ class Servers:
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_tls_timeouts(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)
+        is_given = sock is not None
         if path is not None:
-            if sock is not None:
+            if is_given:
                 raise ValueError("path and sock can not be specified at the same time")
             sock = _bind_unix(os.fspath(path))
         else:
@@ -125,6 +127,7 @@ class Servers:
             ssl_shutdown_timeout,
             start_serving,
             _path_remover(sock) if cleanup_socket else None,
+            is_given=is_given,
         )
 
     async def _serve(
@@ -137,8 +140,13 @@ class Servers:
         ssl_shutdown_timeout: float | None,
         start_serving: bool,
         on_close: Callable[[], None] | None = None,
+        *,
+        is_given: bool = False,
     ) -> Any:
-        """The Server of bound sockets, accepting unless `start_serving` is false."""
+        """The Server of bound sockets, accepting unless `start_serving` is false.
+
+        If it cannot serve, the sockets are closed, unless they were given by the user.
+        """
         for sock in sockets:
             sock.setblocking(False)
         server: Any = Server(
@@ -153,7 +161,12 @@ class Servers:
         if on_close is not None:
             server._on_close = on_close
         if start_serving:
-            server._start_serving()
+            try:
+                server._start_serving()
+            except BaseException:
+                if not is_given:
+                    server.close()
+                raise
             # asyncio's servers are ready one iteration later, and programs count on that turn.
             await asyncio.sleep(0)
         if self.get_debug():

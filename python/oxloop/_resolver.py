@@ -41,6 +41,7 @@ class Resolver:
         flags: int = 0,
     ) -> list[AddressInfo]:
         """`socket.getaddrinfo` without blocking the loop."""
+        self._check_closed()
         ask: Callable[..., list[AddressInfo]] = socket.getaddrinfo
         if self.get_debug():
             ask = self._getaddrinfo_debug
@@ -53,6 +54,7 @@ class Resolver:
 
     async def getnameinfo(self: Any, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
         """`socket.getnameinfo` without blocking the loop."""
+        self._check_closed()
         if flags & _NUMERIC_NAME == _NUMERIC_NAME and _is_numeric(sockaddr):
             return socket.getnameinfo(sockaddr, flags)
         answer: tuple[str, str] = await self._run_in_resolver(socket.getnameinfo, sockaddr, flags)

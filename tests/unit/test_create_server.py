@@ -5,10 +5,16 @@ import socket
 import sys
 from typing import Any
 
+import loops
 import pytest
+from loops import Factory
 from recorder import Recorder, next_turns
 
 Loop = asyncio.AbstractEventLoop
+
+only_ours = pytest.mark.parametrize(
+    "loop_name", [name for name in loops.names() if name == "oxloop"]
+)
 
 
 async def connect(loop: Loop, server: asyncio.Server, index: int = 0) -> Recorder:
@@ -157,6 +163,37 @@ async def test_serve_forever_of_a_closed_server(loop: Loop) -> None:
     server.close()
     with pytest.raises(RuntimeError, match="is closed"):
         await server.serve_forever()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_a_closed_loop_serves_nobody(loop: Loop, loop_factory: Factory) -> None:
+    other = loop_factory()
+    server = await other.create_server(Recorder, "127.0.0.1", 0, start_serving=False)
+    other.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        await server.start_serving()
+    server.close()
+    for host in ("127.0.0.1", "localhost"):
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            await other.create_server(Recorder, host, 0)
+
+
+@only_ours
+async def test_no_socket_stays_on_a_closed_loop(loop: Loop, loop_factory: Factory) -> None:
+    """Neither a socket that nobody knows, nor the loss of one that was given."""
+    other = loop_factory()
+    other.close()
+    with socket.socket() as given:
+        given.bind(("127.0.0.1", 0))
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            await other.create_server(Recorder, sock=given)
+        address = given.getsockname()
+    with pytest.raises(RuntimeError, match="Event loop is closed") as raised:
+        await other.create_server(Recorder, *address)
+    # The error holds whatever was left open.
+    with socket.socket() as successor:
+        successor.bind(address)
+    assert raised.value.__context__ is None
 
 
 async def test_as_a_context(loop: Loop) -> None:

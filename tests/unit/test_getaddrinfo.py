@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 import pytest
+from loops import Factory
 
 Loop = asyncio.AbstractEventLoop
 
@@ -112,3 +113,16 @@ async def test_a_blocked_default_executor_does_not_block_literals(
     assert all(question.result() for question in questions)
     release.set()
     await blocked
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", None, "localhost"])
+async def test_a_closed_loop_answers_nothing(
+    loop: Loop, loop_factory: Factory, host: str | None
+) -> None:
+    other = loop_factory()
+    other.close()
+    numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        await other.getaddrinfo(host, 80)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        await other.getnameinfo(("127.0.0.1", 80), numeric)

@@ -9,16 +9,25 @@ import os
 import pathlib
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import loops
 import pytest
 from loops import Factory
 from recorder import Recorder, next_turns
 
 Loop = asyncio.AbstractEventLoop
 Child = Callable[..., Any]
+
+# Iterations within which even a busy loop has looked at its descriptors.
+MORE_THAN_A_LOOK = 40
+
+only_ours = pytest.mark.parametrize(
+    "loop_name", [name for name in loops.names() if name == "oxloop"]
+)
 
 LARGE = b"0123456789abcdef" * (4 << 16)
 
@@ -311,6 +320,17 @@ async def test_regular_files_are_refused(loop: Loop, what: str) -> None:
     await next_turns()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("what", ["connect_read_pipe", "connect_write_pipe"])
+async def test_what_is_no_protocol_gets_no_pipe(loop: Loop, what: str) -> None:
+    ends = [open(fd, mode, buffering=0) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True)]
+    ours, other = ends if what == "connect_read_pipe" else reversed(ends)
+    with other, pytest.raises(AttributeError, match="'connection_made'"):
+        await getattr(loop, what)(lambda: None, ours)
+    gc.collect()
+    assert ours.closed
+
+
 async def test_sockets_are_pipes_too(loop: Loop) -> None:
     ours, peer = socket.socketpair()
     read_transport, reader = await loop.connect_read_pipe(Recorder, ours)
@@ -330,6 +350,77 @@ async def test_the_peer_socket_goes_away(loop: Loop) -> None:
     _, protocol = await loop.connect_write_pipe(Recorder, ours)
     peer.close()
     assert await protocol.lost is None
+
+
+async def test_one_socket_both_ways(loop: Loop) -> None:
+    """What the peer sends is for the reader, and no end for the writer."""
+    ours, peer = socket.socketpair()
+    peer.setblocking(False)
+    write_transport, writer = await loop.connect_write_pipe(Recorder, ours)
+    _, reader = await loop.connect_read_pipe(Recorder, ours)
+    with peer:
+        for question, answer in ((b"one", b"two"), (b"three", b"four")):
+            await loop.sock_sendall(peer, question)
+            reader.received.clear()
+            assert await reader.wait_received(len(question)) == question
+            assert not write_transport.is_closing()
+            write_transport.write(answer)
+            assert await loop.sock_recv(peer, 100) == answer
+    assert await reader.lost is None
+    write_transport.close()
+    await writer.lost
+
+
+@only_ours
+async def test_data_that_nobody_has_read_is_no_hang_up(loop: Loop) -> None:
+    """On asyncio it ends the writer, unless a reader has taken its place."""
+    ours, peer = socket.socketpair()
+    ours_too = ours.dup()
+    transport, protocol = await loop.connect_write_pipe(Recorder, ours)
+    peer.setblocking(False)
+    with ours_too:
+        peer.send(b"unread")
+        await next_turns(MORE_THAN_A_LOOK)
+        transport.write(b"answer")
+        assert await loop.sock_recv(peer, 100) == b"answer"
+        assert ours_too.recv(100) == b"unread"
+        # The end with data before it: who reads that may still answer.
+        peer.send(b"last")
+        peer.shutdown(socket.SHUT_WR)
+        await next_turns(MORE_THAN_A_LOOK)
+        transport.write(b"bye")
+        assert await loop.sock_recv(peer, 100) == b"bye"
+        assert ours_too.recv(100) == b"last"
+        peer.close()
+        transport.write(b"nobody")
+        assert isinstance(await protocol.lost, BrokenPipeError)
+
+
+@only_ours
+async def test_the_peer_goes_away_after_its_data_was_read(loop: Loop) -> None:
+    ours, peer = socket.socketpair()
+    with ours.dup() as ours_too:
+        _, protocol = await loop.connect_write_pipe(Recorder, ours)
+        peer.send(b"read")
+        await next_turns(MORE_THAN_A_LOOK)
+        assert ours_too.recv(100) == b"read"
+        peer.close()
+        assert await protocol.lost is None
+
+
+@only_ours
+async def test_unread_data_does_not_keep_the_loop_busy(loop: Loop) -> None:
+    ours, peer = socket.socketpair()
+    with peer:
+        transport, protocol = await loop.connect_write_pipe(Recorder, ours)
+        peer.send(b"unread")
+        peer.shutdown(socket.SHUT_WR)
+        await next_turns(MORE_THAN_A_LOOK)
+        started_s = time.process_time()
+        await asyncio.sleep(0.2)
+        assert time.process_time() - started_s < 0.1
+        transport.abort()
+        assert await protocol.lost is None
 
 
 async def test_named_pipes(loop: Loop, tmp_path: pathlib.Path) -> None:

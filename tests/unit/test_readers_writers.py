@@ -292,6 +292,46 @@ async def test_a_descriptor_closed_before_its_removal_and_reused(loop: Loop) -> 
         each.close()
 
 
+async def test_a_number_that_int_takes(loop: Loop, pair: Pair) -> None:
+    class Text:
+        def fileno(self) -> str:
+            return str(pair[0].fileno())
+
+    file: Any = Text()
+    called = asyncio.Event()
+    loop.add_writer(file, called.set)
+    await called.wait()
+    assert loop.remove_writer(pair[0].fileno()) is True
+    loop.add_reader(file, called.set)
+    assert loop.remove_reader(file) is True
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, ValueError, OSError, None])
+async def test_no_number(loop: Loop, error: type[Exception] | None) -> None:
+    """OSError is told as it is; whatever else says that this is no file is one and the same."""
+
+    class Odd:
+        def fileno(self) -> Any:
+            if error is not None:
+                raise error("no number")
+
+    odd: Any = Odd()
+    expected = OSError if error is OSError else ValueError
+    text = "no number" if error is OSError else "Invalid file object: .*Odd object"
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises(expected, match=text) as raised:
+            add(odd, print)
+        assert raised.value.__cause__ is None
+    for remove in (loop.remove_reader, loop.remove_writer):
+        with pytest.raises(expected, match=text):
+            remove(odd)
+
+
+async def test_a_negative_number(loop: Loop) -> None:
+    with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+        loop.add_reader(-1, print)
+
+
 async def test_a_descriptor_of_a_transport_is_refused(loop: Loop, pair: Pair) -> None:
     ours, _ = pair
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)

@@ -79,3 +79,85 @@ def no_descriptor_stays(loop_factory: Factory) -> None:
 def test_no_descriptor_stays(in_child: Any) -> None:
     """On oxloop only: those of Python 3.11 wait for the garbage collector, which is off here."""
     in_child(no_descriptor_stays)
+
+
+class Silent(asyncio.DatagramProtocol):
+    """Fails if it is told anything."""
+
+    def error_received(self, exc: Exception) -> None:
+        raise AssertionError(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        raise AssertionError(exc)
+
+
+def datagrams_after_the_loop(loop: Loop, **options: Any) -> Any:
+    """A datagram transport whose loop is closed."""
+    making = loop.create_datagram_endpoint(Silent, **options)
+    transport, _ = loop.run_until_complete(making)
+    loop.close()
+    return transport
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("is_fixed", [False, True])
+def test_datagrams_are_still_sent(loop: Loop, is_fixed: bool) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.settimeout(10)
+        address = peer.getsockname()
+        where: Any = {"remote_addr": address} if is_fixed else {"local_addr": ("127.0.0.1", 0)}
+        transport = datagrams_after_the_loop(loop, **where)
+        transport.sendto(b"bye", None if is_fixed else address)
+        assert peer.recv(10) == b"bye"
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            transport.close()
+
+
+@only_ours
+@pytest.mark.parametrize("method", ["close", "abort"])
+def test_a_datagram_transport_lets_its_descriptor_go(loop: Loop, method: str) -> None:
+    """asyncio's stays open until it is collected."""
+    transport = datagrams_after_the_loop(loop, local_addr=("127.0.0.1", 0))
+    address = transport.get_extra_info("sockname")
+    with socket.socket(type=socket.SOCK_DGRAM) as successor:
+        with pytest.raises(OSError):
+            successor.bind(address)
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            getattr(transport, method)()
+        successor.bind(address)
+        # Afterwards as after any end.
+        transport.close()
+        transport.abort()
+        transport.sendto(b"nowhere", address)
+        assert transport.is_closing()
+        assert not transport.is_reading()
+        assert "closed" in repr(transport)
+
+
+@only_ours
+def test_a_datagram_without_room_is_dropped(loop: Loop) -> None:
+    """asyncio raises RuntimeError for the first, and queues the rest for nobody."""
+    ours, peer = socket.socketpair(type=socket.SOCK_DGRAM)
+    transport = datagrams_after_the_loop(loop, sock=ours)
+    with peer:
+        for _ in range(1000):
+            transport.sendto(b"datagram")
+        assert transport.get_write_buffer_size() == 0
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            transport.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_paused_datagrams_do_not_go_on(loop: Loop) -> None:
+    async def paused() -> Any:
+        transport, _ = await loop.create_datagram_endpoint(Silent, local_addr=("127.0.0.1", 0))
+        transport.pause_reading()
+        return transport
+
+    transport = loop.run_until_complete(paused())
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport.resume_reading()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport.close()

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+from loops import Factory
 from recorder import Recorder
 
 Loop = asyncio.AbstractEventLoop
@@ -136,3 +137,17 @@ async def test_streams(loop: Loop, tmp_path: pathlib.Path) -> None:
     writer.close()
     await writer.wait_closed()
     server.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_a_closed_loop_serves_nobody(
+    loop: Loop, loop_factory: Factory, loop_name: str, tmp_path: pathlib.Path
+) -> None:
+    """On oxloop nothing of the attempt stays."""
+    other = loop_factory()
+    other.close()
+    path = tmp_path / "socket"
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        await other.create_unix_server(Echo, path)
+    if loop_name == "oxloop" and sys.version_info >= (3, 13):
+        assert not path.exists()

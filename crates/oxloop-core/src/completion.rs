@@ -29,6 +29,7 @@ pub enum Outcome<C> {
     /// who sent it. An error concerns one datagram, sent or received, and not the socket.
     ReceivedFrom(io::Result<(usize, Box<SockAddr>)>),
     /// A PollRead source can be read (or has hung up, or has an error to report).
+    /// Of a PollHangUp source: the peer sends no more.
     Readable,
     /// A PollWrite source can be written (or has hung up, or has an error to report).
     Writable,

@@ -1,8 +1,8 @@
 //! What is asked of a driver.
 //!
 //! An op names its side of a source (read or write); a source has at most one op per side. Recv,
-//! RecvFrom, PollRead, PollWrite and Accept stay armed until they are cancelled or replaced; Send is one
-//! send. A Send owns its bytes until its completion, as a kernel that works asynchronously must.
+//! RecvFrom, PollRead, PollHangUp, PollWrite and Accept stay armed until they are cancelled or
+//! replaced; Send is one send. A Send owns its bytes until its completion, as a kernel that works asynchronously must.
 
 use crate::buf::WriteQueue;
 use crate::completion::Completion;
@@ -16,6 +16,9 @@ pub enum Op<C> {
     RecvFrom,
     /// Say when the descriptor is readable, again and again until cancelled.
     PollRead,
+    /// Say when the peer of a socket has ended its stream, read or unread, again and again until
+    /// cancelled. What it sends before does not count.
+    PollHangUp,
     /// Say when the descriptor is writable, again and again until cancelled.
     PollWrite,
     /// Accept connections on a listener, again and again until cancelled.
@@ -28,7 +31,7 @@ impl<C> Op<C> {
     /// The side of the source that this op occupies.
     pub fn side(&self) -> Side {
         match self {
-            Op::Recv | Op::RecvFrom | Op::PollRead | Op::Accept => Side::Read,
+            Op::Recv | Op::RecvFrom | Op::PollRead | Op::PollHangUp | Op::Accept => Side::Read,
             Op::PollWrite | Op::Send(_) => Side::Write,
         }
     }
@@ -37,7 +40,7 @@ impl<C> Op<C> {
 /// The two directions of a source; each holds at most one op.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Side {
-    /// Recv, RecvFrom, PollRead, Accept.
+    /// Recv, RecvFrom, PollRead, PollHangUp, Accept.
     Read,
     /// PollWrite, Send.
     Write,

@@ -204,6 +204,18 @@ fn nothing_after_cancel_and_no_spin<M: Machine>(machine: M) {
     assert_eq!(world.received(), b"unreadunread");
 }
 
+fn hang_up_is_told_from_data<M: Machine>(machine: M) {
+    let mut world = World::new(machine);
+    let (ours, peer) = world.pair();
+    let token = world.register(&ours);
+    world.arm(token, Op::PollHangUp);
+    world.write(&peer, b"unread");
+    assert_waits_in_full(&mut world);
+    drop(peer);
+    assert!(matches!(world.completion().outcome, Outcome::Readable));
+    assert_eq!(world.driver.try_recv(token, &mut [0; 9]).unwrap(), 6);
+}
+
 /// A wait that returned early would be one for something that nobody wants.
 fn assert_waits_in_full<M: Machine>(world: &mut World<M>) {
     let timeout = Duration::from_millis(5);
@@ -551,6 +563,7 @@ macro_rules! contract {
             contract! { @tests $machine;
             receives_again_and_again_then_the_end
                 what_was_not_taken_is_reported_again
+                hang_up_is_told_from_data
                 nothing_after_cancel_and_no_spin
                 a_pause_between_two_completions_holds
                 nothing_after_release

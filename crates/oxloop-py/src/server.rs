@@ -363,7 +363,7 @@ impl Server {
         })
     }
 
-    /// Listen and accept. Idempotent; nothing after `close()`.
+    /// Listen and accept. Idempotent; TypeError after `close()`, RuntimeError on a closed loop.
     fn _start_serving(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
@@ -374,9 +374,10 @@ impl Server {
             // asyncio's TypeError says that None cannot be iterated.
             return Err(PyTypeError::new_err("cannot start serving: the server is closed"));
         }
+        let home = this.home(py)?;
+        home.get().check_open()?;
         this.serving.set(true);
         this.context.set(context::copy_current(py)?);
-        let home = this.home(py)?;
         let sockets: Vec<Ref> = this.sockets.borrow().iter().flatten().cloned().collect();
         for sock in sockets {
             let sock = sock.bind(py);

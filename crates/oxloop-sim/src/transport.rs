@@ -220,7 +220,7 @@ impl<D: SimulatedDriver> App<D> {
         let changed = self.with(place, |transport, driver| {
             let mode = match transport.plan.read_mode {
                 ReadMode::Recv => ReadMode::Poll,
-                ReadMode::Poll => ReadMode::Recv,
+                _ => ReadMode::Recv,
             };
             transport.plan.read_mode = mode;
             transport.stream.set_read_mode(driver, mode)

@@ -41,7 +41,7 @@ use crate::slab::Token;
 use crate::sys::socket::SockAddr;
 use crate::sys::{epoll, socket};
 
-const READ_EVENTS: u32 = epoll::IN | epoll::HUP | epoll::ERR;
+const READ_EVENTS: u32 = epoll::IN | epoll::RDHUP | epoll::HUP | epoll::ERR;
 const WRITE_EVENTS: u32 = epoll::OUT | epoll::HUP | epoll::ERR;
 
 /// A [`Driver`] over epoll.
@@ -237,7 +237,7 @@ impl<C: AsRef<[u8]>, K: Kernel> EpollDriver<C, K> {
             return None;
         };
         match op {
-            ReadOp::Poll => Some(Outcome::Readable),
+            ReadOp::Poll | ReadOp::HangUp => Some(Outcome::Readable),
             ReadOp::Recv => {
                 let buffer = made(&mut self.buffer, self.buffer_bytes);
                 let result = registration.recv(&self.kernel, buffer);
@@ -345,6 +345,7 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
             Op::Recv => self.submit_read(token, ReadOp::Recv),
             Op::RecvFrom => self.submit_read(token, ReadOp::RecvFrom),
             Op::PollRead => self.submit_read(token, ReadOp::Poll),
+            Op::PollHangUp => self.submit_read(token, ReadOp::HangUp),
             Op::Accept => self.submit_read(token, ReadOp::Accept),
             Op::PollWrite => self.submit_write(token, WriteOp::Poll),
             Op::Send(queue) => self.submit_write(token, WriteOp::Send(queue)),
@@ -360,7 +361,10 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
                 registration.write = None;
                 (false, None)
             }
-            Side::Read => (registration.read.take() == Some(ReadOp::Poll), None),
+            Side::Read => {
+                let read = registration.read.take();
+                (matches!(read, Some(ReadOp::Poll | ReadOp::HangUp)), None)
+            }
             Side::Write => match registration.write.take() {
                 Some(WriteOp::Send(queue)) => (false, Some(queue)),
                 poll => (poll.is_some(), None),

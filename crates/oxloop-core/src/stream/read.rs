@@ -19,6 +19,8 @@ pub enum ReadMode {
     Recv,
     /// The owner, with `Driver::try_recv` into its own buffer: completions are `Readable`.
     Poll,
+    /// Nobody: completions are `Readable` when the peer of a socket has ended its stream.
+    HangUp,
 }
 
 impl ReadMode {
@@ -26,6 +28,7 @@ impl ReadMode {
         match self {
             ReadMode::Recv => Op::Recv,
             ReadMode::Poll => Op::PollRead,
+            ReadMode::HangUp => Op::PollHangUp,
         }
     }
 }

@@ -17,6 +17,8 @@ pub const OUT: u32 = libc::EPOLLOUT as u32;
 pub const ERR: u32 = libc::EPOLLERR as u32;
 /// Hung up in both directions; reported whether asked for or not.
 pub const HUP: u32 = libc::EPOLLHUP as u32;
+/// The peer has ended its stream, whether or not what came before was read. Sockets only.
+pub const RDHUP: u32 = libc::EPOLLRDHUP as u32;
 /// Report changes only, not states.
 pub const EDGE: u32 = libc::EPOLLET as u32;
 

@@ -15,6 +15,14 @@ pub fn recv(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     syscall!(libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0)).map(|n| n as usize)
 }
 
+/// The first byte that waits to be received, left where it is; 0 is the end of a byte stream.
+pub fn peek(fd: RawFd) -> io::Result<usize> {
+    let mut byte = 0_u8;
+    let start = (&raw mut byte).cast();
+    // `byte` is valid for a write of its length.
+    syscall!(libc::recv(fd, start, 1, libc::MSG_PEEK | libc::MSG_DONTWAIT)).map(|n| n as usize)
+}
+
 /// Sends a prefix of `bytes`.
 pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // `bytes` is valid for reads of its length.

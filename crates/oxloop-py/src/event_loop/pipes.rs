@@ -1,8 +1,9 @@
 //! The transports of pipes: `_make_read_pipe_transport`, `_make_write_pipe_transport`.
 //!
 //! The coroutines over them, `connect_read_pipe` and `connect_write_pipe`, are in Python. The
-//! reading end receives; the writing end of a pipe or socket is watched for reading too, because
-//! that is how the kernel tells that the other end has gone. A character device cannot say so.
+//! reading end receives; the writing end of a pipe is watched for reading too, because that is how
+//! the kernel tells that the other end has gone. A socket says it apart from what there is to read,
+//! a character device not at all.
 
 use std::os::fd::RawFd;
 
@@ -57,9 +58,12 @@ impl EventLoop {
     ) -> PyResult<Bound<'py, WritePipeTransport>> {
         slf.get().check_open()?;
         let refusal = "Pipe transport is only for pipes, sockets and character devices";
-        let end = PipeEnd::adopt(slf, pipe, protocol, given(waiter), extra, refusal, |kind| {
-            (kind != Kind::CharacterDevice).then_some(ReadMode::Poll)
-        })?;
+        let watch = |kind| match kind {
+            Kind::CharacterDevice => None,
+            Kind::Socket => Some(ReadMode::HangUp),
+            _ => Some(ReadMode::Poll),
+        };
+        let end = PipeEnd::adopt(slf, pipe, protocol, given(waiter), extra, refusal, watch)?;
         WritePipeTransport::open(slf.py(), end)
     }
 }

@@ -9,7 +9,7 @@
 use std::os::fd::RawFd;
 
 use oxloop_core::{Driver as _, Op, Outcome, Side, Token};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
@@ -83,7 +83,8 @@ pub fn repeat(py: Python<'_>, handle: &Ref) -> PyResult<Ref> {
     copy.into_object(py)
 }
 
-/// The number of a descriptor given as an int or an object with `fileno()`.
+/// The number of a descriptor given as an int or an object with `fileno()`, whose answer may be
+/// whatever `int()` takes.
 pub fn file_number(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = object.py();
     let invalid = || -> PyErr {
@@ -93,12 +94,20 @@ pub fn file_number(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let number = if object.is_instance_of::<PyInt>() {
         object.extract::<i64>()?
     } else {
-        let fileno = object.getattr(intern!(py, "fileno")).map_err(|_| invalid())?;
-        let number = fileno.call0()?;
-        if !number.is_instance_of::<PyInt>() {
-            return Err(invalid());
+        let number = object
+            .call_method0(intern!(py, "fileno"))
+            .and_then(|number| py.get_type::<PyInt>().call1((number,)));
+        match number {
+            Ok(number) => number.extract::<i64>()?,
+            Err(err)
+                if err.is_instance_of::<PyAttributeError>(py)
+                    || err.is_instance_of::<PyTypeError>(py)
+                    || err.is_instance_of::<PyValueError>(py) =>
+            {
+                return Err(invalid());
+            }
+            Err(err) => return Err(err),
         }
-        number.extract::<i64>()?
     };
     match RawFd::try_from(number) {
         Ok(fd) if fd >= 0 => Ok(fd),

@@ -53,7 +53,8 @@ impl PipeEnd {
     /// Looks at `pipe` and makes it non-blocking; `watch` says how each kind is watched.
     ///
     /// # Errors
-    /// ValueError with `refusal` for what is no pipe, socket or character device; OSError.
+    /// ValueError with `refusal` for what is no pipe, socket or character device; OSError;
+    /// AttributeError for what is no protocol, and the pipe is closed then.
     pub fn adopt(
         home: &Bound<'_, EventLoop>,
         pipe: &Bound<'_, PyAny>,
@@ -70,6 +71,13 @@ impl PipeEnd {
             return Err(PyValueError::new_err(refusal));
         }
         fd::set_nonblocking(number, true).map_err(|err| convert::os_error(py, err))?;
+        // Looked up here, as in asyncio: what is no protocol gets no transport, and the pipe is closed.
+        if let Err(err) = user_protocol.getattr(intern!(py, "connection_made")) {
+            if let Err(err) = pipe.call_method0(intern!(py, "close")) {
+                err.write_unraisable(py, Some(pipe));
+            }
+            return Err(err);
+        }
         let duplicate = match home.get().is_claimed(number) {
             true => Some(fd::duplicate(number).map_err(|err| convert::os_error(py, err))?),
             false => None,
@@ -350,6 +358,11 @@ impl PipeEnd {
             parts.push("open".into());
         }
         Ok(format!("<{}>", parts.join(" ")))
+    }
+
+    /// Whether the end of a socket's stream is watched for, apart from its data.
+    pub(super) fn watches_hang_up(&self) -> bool {
+        self.watch == Some(ReadMode::HangUp)
     }
 
     pub(super) fn fd(&self) -> RawFd {

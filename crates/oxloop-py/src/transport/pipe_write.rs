@@ -1,14 +1,19 @@
 //! `WritePipeTransport`: bytes that go into a pipe, a socket or a character device.
 //!
-//! Fact: a pipe whose readers are gone reports an error to whoever watches it, and a socket becomes
-//! readable; so the descriptor is watched for reading although nothing is ever read. asyncio takes
-//! every such event for the end, also data that a peer has sent, and so does this.
+//! Facts: a pipe whose readers are gone reports an error to whoever watches it for reading, although
+//! nothing is ever read. A socket becomes readable, which asyncio takes for the end; but what makes
+//! it readable may be data, which the program reads elsewhere, and then the rest would not be
+//! written. Decision: a socket is watched for the end of the peer's stream only. While data lies
+//! before that end the watching stops: whoever reads it may still have an answer to write, and if
+//! nobody takes it, the write fails.
 //! A write is tried at once and the rest is queued; `close` and `write_eof` are one and the same and
 //! let the queue go out first. A failed write is not reported, only `connection_lost` is told.
 //! Source of behaviour: CPython `Lib/asyncio/unix_events.py`.
 
 use std::cell::Cell;
+use std::os::fd::RawFd;
 
+use oxloop_core::sys::socket;
 use oxloop_core::{Outcome, WriteQueue};
 use pyo3::exceptions::{PyBrokenPipeError, PyNotImplementedError, PyTypeError};
 use pyo3::intern;
@@ -152,12 +157,25 @@ impl WritePipeTransport {
         if end.is_closing() {
             return Ok(());
         }
+        if end.watches_hang_up() && has_unread(end.fd()) {
+            let home = end.home(py)?;
+            end.with_stream(&home, |stream, driver| stream.pause_reading(driver));
+            return Ok(());
+        }
         end.debug_log(slf, "info", "was closed by peer")?;
         let error = match end.buffered_bytes() {
             0 => None,
             _ => Some(Ref::new(error::instance(py, PyBrokenPipeError::new_err(())))),
         };
         end.force_close(slf, error)
+    }
+}
+
+/// Whether a socket holds something other than its end.
+fn has_unread(fd: RawFd) -> bool {
+    match socket::peek(fd) {
+        Ok(count) => count > 0,
+        Err(err) => err.kind() == std::io::ErrorKind::WouldBlock,
     }
 }
 

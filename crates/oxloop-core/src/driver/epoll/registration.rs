@@ -27,6 +27,7 @@ pub(super) enum ReadOp {
     Recv,
     RecvFrom,
     Poll,
+    HangUp,
     Accept,
 }
 
@@ -56,7 +57,11 @@ pub(super) struct Registration<C> {
 
 impl<C> Registration<C> {
     fn wanted(&self) -> u32 {
-        let read = if self.read.is_some() { epoll::IN } else { 0 };
+        let read = match self.read {
+            None => 0,
+            Some(ReadOp::HangUp) => epoll::RDHUP,
+            Some(_) => epoll::IN,
+        };
         let write = if self.write.is_some() { epoll::OUT } else { 0 };
         read | write
     }

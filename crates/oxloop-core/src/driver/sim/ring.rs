@@ -36,6 +36,7 @@ enum ReadOp {
     Recv,
     RecvFrom,
     Poll,
+    HangUp,
     Accept,
 }
 
@@ -108,12 +109,15 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the driver is closed")
 }
 
+/// A side of a source that is waited for, and the readiness that counts.
+type Interest = (RawFd, Token, Side, u32);
+
 /// What a wait owns: which sides of which descriptors are waited for, and what was found.
 #[derive(Debug)]
 pub struct RingWait {
     kernel: SimKernel,
     wake: Arc<RingWake>,
-    interests: Vec<(RawFd, Token, Side)>,
+    interests: Vec<Interest>,
     ready: Vec<(Token, Side)>,
 }
 
@@ -210,7 +214,7 @@ impl<C: AsRef<[u8]>> RingDriver<C> {
         let (op, fd) = (source.read?, source.fd);
         let mut is_again = false;
         let outcome = match op {
-            ReadOp::Poll => Some(Outcome::Readable),
+            ReadOp::Poll | ReadOp::HangUp => Some(Outcome::Readable),
             ReadOp::Recv => {
                 let result = self.receive(fd);
                 self.received_bytes = *result.as_ref().unwrap_or(&0);
@@ -293,19 +297,16 @@ fn is_answer<R>(result: &io::Result<R>) -> bool {
 
 impl World {
     /// Which of these sides are ready now; what is not a descriptor any more is.
-    fn ready_sides(&mut self, interests: &[(RawFd, Token, Side)], ready: &mut Vec<(Token, Side)>) {
-        for &(fd, token, side) in interests {
-            let wanted = match side {
-                Side::Read => epoll::IN | epoll::ERR | epoll::HUP,
-                Side::Write => epoll::OUT | epoll::ERR | epoll::HUP,
-            };
+    fn ready_sides(&mut self, interests: &[Interest], ready: &mut Vec<(Token, Side)>) {
+        for &(fd, token, side, wanted) in interests {
+            let wanted = wanted | epoll::ERR | epoll::HUP;
             let mask = self.place(fd).map_or(wanted, |place| self.readiness(place).0);
             if mask & wanted != 0 {
                 ready.push((token, side));
             }
         }
         if !interests.is_empty() && self.chance.strikes(Fault::SpuriousReadiness) {
-            let (_, token, side) = interests[self.chance.random.size(0, interests.len() - 1)];
+            let (_, token, side, _) = interests[self.chance.random.size(0, interests.len() - 1)];
             if !ready.contains(&(token, side)) {
                 ready.push((token, side));
             }
@@ -376,6 +377,7 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
             Op::Recv => source.read = Some(ReadOp::Recv),
             Op::RecvFrom => source.read = Some(ReadOp::RecvFrom),
             Op::PollRead => source.read = Some(ReadOp::Poll),
+            Op::PollHangUp => source.read = Some(ReadOp::HangUp),
             Op::Accept => source.read = Some(ReadOp::Accept),
             Op::PollWrite => source.write = Some(WriteOp::Poll),
             Op::Send(queue) if queue.is_empty() => {
@@ -437,11 +439,12 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     fn begin_wait(&mut self) -> RingWait {
         let mut interests = Vec::new();
         for source in self.sources.iter().flatten().filter(|source| source.fd >= 0) {
-            if source.read.is_some() {
-                interests.push((source.fd, source.token, Side::Read));
+            if let Some(op) = source.read {
+                let wanted = if op == ReadOp::HangUp { epoll::RDHUP } else { epoll::IN };
+                interests.push((source.fd, source.token, Side::Read, wanted));
             }
             if source.write.is_some() {
-                interests.push((source.fd, source.token, Side::Write));
+                interests.push((source.fd, source.token, Side::Write, epoll::OUT));
             }
         }
         let (kernel, wake) = (self.kernel.clone(), self.wake.clone());

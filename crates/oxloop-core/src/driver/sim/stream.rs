@@ -156,6 +156,9 @@ impl Connection {
         if reads && (!receiving.arrived.is_empty() || receiving.end_arrived || is_over) {
             mask |= epoll::IN;
         }
+        if reads && (receiving.end_arrived || is_over) {
+            mask |= epoll::RDHUP;
+        }
         let has_room = self.room(side) * 3 >= self.link.send_buffer_bytes;
         if writes && (is_over || end.is_connected && has_room) {
             mask |= epoll::OUT;

@@ -58,6 +58,7 @@ pub(super) fn arm(transport: &Bound<'_, DatagramTransport>) -> PyResult<()> {
         _ => Op::RecvFrom,
     };
     let home = this.home(py)?;
+    home.get().check_open()?;
     let submitted = home.get().core().driver.borrow_mut().submit(this.token.get(), op);
     submitted.map(drop).map_err(|err| convert::os_error(py, err))
 }

@@ -162,6 +162,21 @@ impl DatagramTransport {
         drop(home.get().core().remove_source(token));
     }
 
+    /// The loop is closed and can run nothing for us: lets go of everything, then says so.
+    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        let home = self.home(py)?;
+        self.closing.set(true);
+        self.loss_scheduled.set(true);
+        let unsent = self.queue.take();
+        self.buffered_bytes.set(0);
+        drop(unsent);
+        let closed = self.connection.release(py);
+        let parts =
+            (self.protocol.take(), self.context.take(), self.home.take(), self.waiter.take());
+        drop(parts);
+        closed.and(home.get().check_open())
+    }
+
     /// Schedules `connection_lost(error)`, once.
     fn schedule_loss(slf: &Bound<'_, Self>, error: Option<Ref>) -> PyResult<()> {
         let this = slf.get();
@@ -184,6 +199,9 @@ impl DatagramTransport {
         }
         this.closing.set(true);
         let home = this.home(slf.py())?;
+        if home.get().is_closed_now() {
+            return this.abandon(slf.py());
+        }
         {
             let mut driver = home.get().core().driver.borrow_mut();
             let sides = [Side::Read, Side::Write];
@@ -245,6 +263,9 @@ impl DatagramTransport {
             return Ok(());
         }
         let home = this.home(slf.py())?;
+        if home.get().is_closed_now() {
+            return this.abandon(slf.py());
+        }
         drop(home.get().core().driver.borrow_mut().cancel(this.token.get(), Side::Read));
         let is_drained = this.queue.borrow().is_empty();
         if is_drained { Self::schedule_loss(slf, None) } else { Ok(()) }

@@ -4,10 +4,12 @@
 //! A datagram is sent whole or not at all, and one that fails concerns nobody else: an OSError goes
 //! to `error_received` and the next datagram is sent. Only an error of another kind (an address that
 //! is none) ends the transport.
+//! On a closed loop, whose driver knows no descriptor any more, what the socket takes is still sent.
 //! Law: nothing of the transport is borrowed while the protocol is called.
 
 use std::io;
 
+use oxloop_core::sys::socket;
 use oxloop_core::{Driver as _, Op, Side};
 use pyo3::exceptions::{
     PyBlockingIOError, PyInterruptedError, PyOSError, PyTypeError, PyValueError,
@@ -71,7 +73,7 @@ impl DatagramTransport {
                 }
             }
         }
-        if this.is_lost() {
+        if this.is_lost() || home.get().is_closed_now() {
             // Nobody would send what is queued now.
             return this.drop_datagram(py);
         }
@@ -129,7 +131,17 @@ impl DatagramTransport {
         to: &Destination,
     ) -> PyResult<bool> {
         let py = home.py();
-        let sent = {
+        let sent = if home.get().is_closed_now() {
+            match to {
+                // The world of a simulation has ended with its loop.
+                _ if home.get().simulated().is_some() => return Ok(true),
+                Destination::Peer => socket::send(self.connection.fd(), payload),
+                Destination::Kernel(to) => socket::send_to(self.connection.fd(), payload, to),
+                Destination::Python(to) => {
+                    return self.try_send_by_object(py, payload, to.bind(py));
+                }
+            }
+        } else {
             let mut driver = home.get().core().driver.borrow_mut();
             match to {
                 Destination::Peer => driver.try_send(self.token.get(), payload),
