@@ -377,12 +377,10 @@ impl Barrier {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let py = slf.py();
-        let this = slf.get();
-        let mut text = this.state.get().name().to_owned();
-        if !this.broken() {
-            let parties = this.parties.object(py)?.str()?;
-            text = format!("{text}, waiters:{}/{parties}", this.n_waiting());
+        let mut text = slf.get().state.get().name().to_owned();
+        if !slf.getattr("broken")?.is_truthy()? {
+            let waiting = slf.getattr("n_waiting")?.str()?;
+            text = format!("{text}, waiters:{waiting}/{}", slf.getattr("parties")?.str()?);
         }
         super::plain_repr(slf.as_any(), &text, 0)
     }

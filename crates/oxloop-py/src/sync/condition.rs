@@ -6,8 +6,8 @@
 //! wake-up, which the protocol of conditions allows.
 //! The lock may be anything with `locked`, `acquire` and `release`, a `threading`-like object too.
 //! Decision: [`Waiting`] is one `wait` as a value, which `wait_for` and the barrier run within their
-//! own coroutine. A lock that is exactly ours is taken by [`Acquiring`], any other one by awaiting
-//! its `acquire()`.
+//! own coroutine. A lock that is exactly ours is taken by [`Acquiring`], any other one, and that of
+//! a subclass's condition, by awaiting `acquire()`.
 //! Source of behaviour: CPython `Lib/asyncio/locks.py` of 3.13; see `docs/differences.md` for 3.11
 //! and 3.12, where notifications could be lost.
 
@@ -36,7 +36,7 @@ pub struct Condition {
     home: Home,
     waiters: WaitList,
     lock: Slot,
-    /// The lock is exactly ours, and nobody replaced this condition's methods.
+    /// The lock is exactly ours, and so is the class: a subclass may put other methods in place.
     plain: Cell<bool>,
 }
 
@@ -69,7 +69,7 @@ impl Condition {
         for name in [intern!(py, "locked"), intern!(py, "acquire"), intern!(py, "release")] {
             slf.setattr(name, lock.getattr(name)?)?;
         }
-        this.plain.set(call::is_exactly::<Lock>(&lock));
+        this.plain.set(call::is_exactly::<Lock>(&lock) && call::is_exactly::<Self>(slf.as_any()));
         this.waiters.clear();
         this.lock.set(Ref::new(lock));
         Ok(())

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -114,7 +115,13 @@ impl Body for Acquire {
     fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
         let semaphore = self.semaphore.bind_as::<Semaphore>(py);
         let this = semaphore.get();
-        if !this.is_locked(py)? {
+        // `locked` may be the user's.
+        let locked = if is_native_class(semaphore.as_any()) {
+            this.is_locked(py)?
+        } else {
+            semaphore.call_method0(intern!(py, "locked"))?.is_truthy()?
+        };
+        if !locked {
             this.value.add(py, -1)?;
             return Ok(self.done(py));
         }
@@ -151,6 +158,12 @@ impl Body for Acquire {
     }
 }
 
+/// Whether no method can be the user's.
+#[inline]
+fn is_native_class(semaphore: &Bound<'_, PyAny>) -> bool {
+    call::is_exactly::<Semaphore>(semaphore) || call::is_exactly::<BoundedSemaphore>(semaphore)
+}
+
 fn acquiring(slf: &Bound<'_, Semaphore>, entering: bool) -> PyResult<Ref> {
     let body = Acquire { semaphore: Ref::from_borrowed(slf), waiter: Slot::empty(), entering };
     Coroutine::make(slf.py(), body)
@@ -172,9 +185,7 @@ pub fn release<'py>(slf: &Bound<'py, Semaphore>, args: Args<'_, 'py>) -> PyResul
 /// `__aenter__()`
 pub fn enter<'py>(slf: &Bound<'py, Semaphore>, args: Args<'_, 'py>) -> PyResult<Ref> {
     args.expect_none("_ContextManagerMixin.__aenter__")?;
-    if call::is_exactly::<Semaphore>(slf.as_any())
-        || call::is_exactly::<BoundedSemaphore>(slf.as_any())
-    {
+    if is_native_class(slf.as_any()) {
         return acquiring(slf, true);
     }
     Enter::make(slf.as_any())
