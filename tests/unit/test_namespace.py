@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import subprocess
 import sys
+import typing
 from types import ModuleType
 
 import oxloop
@@ -79,3 +80,18 @@ else:
     raise AssertionError
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+
+
+def test_the_hints_of_all_public_names_resolve() -> None:
+    resolved = []
+    for name in oxloop.__all__:
+        ours, theirs = getattr(oxloop, name), getattr(asyncio, name, None)
+        if not callable(ours):
+            continue
+        try:
+            typing.get_type_hints(theirs)
+        except Exception:
+            continue
+        typing.get_type_hints(ours)
+        resolved.append(name)
+    assert {"open_connection", "open_unix_connection", "start_unix_server"} <= set(resolved)
