@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import subprocess
 import sys
 import typing
@@ -95,3 +96,8 @@ def test_the_hints_of_all_public_names_resolve() -> None:
         typing.get_type_hints(ours)
         resolved.append(name)
     assert {"open_connection", "open_unix_connection", "start_unix_server"} <= set(resolved)
+
+
+@pytest.mark.parametrize("name", ["StreamReader", "StreamWriter", "StreamReaderProtocol", "wait"])
+def test_signatures_are_those_of_asyncio(name: str) -> None:
+    assert inspect.signature(getattr(oxloop, name)) == inspect.signature(getattr(asyncio, name))

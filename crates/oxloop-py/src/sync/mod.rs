@@ -25,7 +25,7 @@ mod context;
 mod event;
 mod home;
 mod lock;
-mod number;
+pub mod number;
 mod queue;
 mod semaphore;
 mod waiters;
