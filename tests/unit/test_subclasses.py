@@ -132,3 +132,21 @@ async def test_the_reschedule_of_a_timeout_may_put_it_off(loop: Loop, ns: Any) -
         await asyncio.sleep(0)
     assert timeout.when() is None
     assert not timeout.expired()
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.001])
+async def test_the_deadline_calls_a_timeouts_own_method(
+    loop: Loop, ns: Any, delay_s: float
+) -> None:
+    class Watched(ns.Timeout):  # type: ignore[misc]
+        fired = False
+
+        def _on_timeout(self) -> None:
+            self.fired = True
+            super()._on_timeout()
+
+    timeout = Watched(loop.time() + delay_s)
+    with pytest.raises(TimeoutError):
+        async with timeout:
+            await loop.create_future()
+    assert timeout.fired
