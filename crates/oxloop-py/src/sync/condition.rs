@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::{Enter, Exit, call_release};
+use super::copying::{Parts, check_idle, parts};
 use super::home::Home;
 use super::lock::{Acquiring, Lock};
 use super::number::Given;
@@ -59,7 +60,8 @@ impl Condition {
         Ok(condition)
     }
 
-    fn start(slf: &Bound<'_, Self>, lock: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    /// What `__init__` does; also to the copy of a condition.
+    pub fn start(slf: &Bound<'_, Self>, lock: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let lock = match lock {
@@ -392,6 +394,22 @@ impl Condition {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let state = if Self::is_locked(slf)? { "locked" } else { "unlocked" };
         plain_repr(slf.as_any(), state, slf.get().waiters.len(slf.py())?)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        let this = slf.get();
+        check_idle(slf.as_any(), &this.home, &[&this.waiters])?;
+        let lock = this.lock.bound(slf.py());
+        // Those of the lock are set with it; others are the subclass's.
+        let mut omitted = Vec::new();
+        if let Some(lock) = &lock {
+            for name in ["locked", "acquire", "release"] {
+                if slf.getattr(name)?.eq(lock.getattr(name)?)? {
+                    omitted.push(name);
+                }
+            }
+        }
+        parts(slf.as_any(), lock, &[], &omitted)
     }
 
     #[getter(__class__)]

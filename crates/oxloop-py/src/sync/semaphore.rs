@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::{Enter, Exit, call_release};
+use super::copying::{Parts, check_idle, parts};
 use super::home::Home;
 use super::number::{Given, Number};
 use super::waiters::{self, WaitList, truth};
@@ -232,6 +233,14 @@ impl Semaphore {
             format!("unlocked, value:{}", this.value.object(py)?.str()?)
         };
         plain_repr(slf.as_any(), &state, this.waiters.len(py)?)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        let this = slf.get();
+        check_idle(slf.as_any(), &this.home, &[&this.waiters])?;
+        let bounded = slf.as_any().is_instance_of::<BoundedSemaphore>();
+        let names: &[&str] = if bounded { &["_value", "_bound_value"] } else { &["_value"] };
+        parts(slf.as_any(), None, names, &[])
     }
 
     #[getter(__class__)]
