@@ -14,6 +14,7 @@ What can still go wrong: code that expects `reader._buffer` to be a bytearray. I
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio import streams
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,10 @@ from oxloop import _oxloop
 from oxloop._stream_buffer import StreamBuffer
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, StrPath
+    from _typeshed import ReadableBuffer
+
+# What is in public signatures must be there for typing.get_type_hints.
+StrPath = str | os.PathLike[str]
 
 # asyncio.streams._DEFAULT_LIMIT: bytes
 DEFAULT_LIMIT = 2**16

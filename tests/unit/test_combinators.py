@@ -108,6 +108,8 @@ def test_wait(ns: Any, run: Run) -> None:
                 await ns.wait(wrong)
         with pytest.raises(ValueError, match="Invalid return_when value: never"):
             await ns.wait([slow], return_when="never")
+        with pytest.raises(ValueError, match="Invalid return_when value: None"):
+            await ns.wait([slow], return_when=None)
         coroutine = value(1)
         with pytest.raises(TypeError, match="Passing coroutines is forbidden"):
             await ns.wait([coroutine])

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import gc
+import io
 import sys
 from typing import Any
 
@@ -214,3 +216,44 @@ async def test_the_factories_of_asyncio_give_the_same(loop: Loop) -> None:
         task = asyncio.create_task(at_once(trace, 1))
         assert task.done() and isinstance(task, asyncio.Task)
     assert trace == ["ran"] * 2
+
+
+def test_an_eager_task_without_a_coroutine_can_be_shown(loop: Loop) -> None:
+    async def ended(result: object) -> object:
+        return result
+
+    async def failed() -> None:
+        raise ValueError("eager")
+
+    async def main() -> None:
+        task = asyncio.create_task(ended(5), name="first")
+        assert repr(task) == "<Task finished name='first' result=5>"
+        failure = asyncio.create_task(failed(), name="second")
+        assert repr(failure) == "<Task finished name='second' exception=ValueError('eager')>"
+        assert isinstance(failure.exception(), ValueError)
+        itself: list[Any] = []
+        around = asyncio.create_task(ended(itself), name="third")
+        itself.append(around)
+        assert repr(around) == "<Task finished name='third' result=[...]>"
+        file = io.StringIO()
+        task.print_stack(file=file)
+        assert file.getvalue() == f"No stack for {task!r}\n"
+
+    loop.set_task_factory(oxloop.eager_task_factory)
+    loop.run_until_complete(main())
+
+
+def test_the_report_of_an_eager_failure_is_logged(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failed() -> None:
+        raise ValueError("eager")
+
+    async def main() -> None:
+        asyncio.create_task(failed(), name="lost")
+        gc.collect()
+
+    loop.set_exception_handler(None)
+    loop.set_task_factory(oxloop.eager_task_factory)
+    loop.run_until_complete(main())
+    assert "future: <Task finished name='lost' exception=ValueError('eager')>" in caplog.text

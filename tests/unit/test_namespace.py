@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import subprocess
 import sys
+import typing
 from types import ModuleType
 
 import oxloop
@@ -79,3 +81,23 @@ else:
     raise AssertionError
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+
+
+def test_the_hints_of_all_public_names_resolve() -> None:
+    resolved = []
+    for name in oxloop.__all__:
+        ours, theirs = getattr(oxloop, name), getattr(asyncio, name, None)
+        if not callable(ours):
+            continue
+        try:
+            typing.get_type_hints(theirs)
+        except Exception:
+            continue
+        typing.get_type_hints(ours)
+        resolved.append(name)
+    assert {"open_connection", "open_unix_connection", "start_unix_server"} <= set(resolved)
+
+
+@pytest.mark.parametrize("name", ["StreamReader", "StreamWriter", "StreamReaderProtocol", "wait"])
+def test_signatures_are_those_of_asyncio(name: str) -> None:
+    assert inspect.signature(getattr(oxloop, name)) == inspect.signature(getattr(asyncio, name))

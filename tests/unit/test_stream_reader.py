@@ -387,3 +387,12 @@ async def test_readers_are_freed(loop: Loop) -> None:
         assert dead() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("namespace", [asyncio, oxloop], ids=["asyncio", "oxloop"])
+async def test_a_reader_whose_limit_is_none(loop: Loop, namespace: Any) -> None:
+    message = "'<=' not supported between instances of 'NoneType' and 'int'"
+    for args, kwargs in [((None,), {}), ((), {"limit": None}), ((None, loop), {})]:
+        with pytest.raises(TypeError, match=message):
+            namespace.StreamReader(*args, **kwargs)
+    assert namespace.StreamReader(loop=loop)._limit == 2**16

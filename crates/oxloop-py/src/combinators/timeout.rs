@@ -4,7 +4,7 @@
 //! if nobody else has asked for the task's cancellation meanwhile, which the count of requests
 //! tells. The count does not tell about a request made before the block that is not delivered yet
 //! (python/cpython#134471): asyncio takes its CancelledError for the deadline's.
-//! Decision: on a loop of ours the timer is the object itself. A deadline that finds a cancellation
+//! Decision: on a loop of ours the timer is the object itself; a subclass's methods are called. A deadline that finds a cancellation
 //! on its way already leaves that one alone. From the running version's rules the newest are used
 //! on all: an exception that hides the CancelledError in its context gets a TimeoutError there.
 //! Source of behaviour: CPython `Lib/asyncio/timeouts.py`.
@@ -140,6 +140,10 @@ impl Timeout {
         this.cancelling.set(any_future::cancelling(&task)?);
         this.expected.set(any_future::is_being_cancelled(&task)?);
         this.task.set(Ref::new(task));
+        if !call::is_exactly::<Self>(slf.as_any()) {
+            let when = this.when_object(py);
+            return slf.call_method1(intern!(py, "reschedule"), (when,)).map(drop);
+        }
         Self::schedule(slf, &home)
     }
 
@@ -148,7 +152,8 @@ impl Timeout {
         let py = slf.py();
         let this = slf.get();
         if let (Ok(native), Some(when)) = (home.cast::<EventLoop>(), this.when_s.get()) {
-            if native.get().makes_plain_timers() && native.get().is_plain() {
+            let plain = native.get().makes_plain_timers() && native.get().is_plain();
+            if plain && call::is_exactly::<Self>(slf.as_any()) {
                 this.timer.set(Ref::from_borrowed(home));
                 if when <= EventLoop::now_s(native)? {
                     this.soon.set(true);

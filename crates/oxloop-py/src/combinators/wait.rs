@@ -15,6 +15,7 @@ use crate::ffi::object::attached_only;
 use crate::ffi::pool::{self, pooled};
 use crate::ffi::{Ref, Slot};
 use crate::future::none;
+use crate::sync::number::Given;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReturnWhen {
@@ -117,15 +118,18 @@ struct Wait {
 ///
 /// Nothing is cancelled and nothing is raised when `timeout` seconds are over.
 #[pyfunction]
-#[pyo3(signature = (fs, *, timeout = None, return_when = None))]
+#[pyo3(
+    signature = (fs, *, timeout = None, return_when = Given(None)),
+    text_signature = "(fs, *, timeout=None, return_when='ALL_COMPLETED')"
+)]
 pub fn wait<'py>(
     fs: &Bound<'py, PyAny>,
     timeout: Option<&Bound<'py, PyAny>>,
-    return_when: Option<&Bound<'py, PyAny>>,
+    return_when: Given<'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = fs.py();
-    let return_when = match return_when {
-        Some(return_when) => Ref::from_borrowed(return_when),
+    let return_when = match return_when.0 {
+        Some(return_when) => Ref::new(return_when),
         None => Ref::new(PyString::intern(py, "ALL_COMPLETED")),
     };
     let body = Wait {

@@ -13,6 +13,7 @@ use super::reader::{DEFAULT_LIMIT_BYTES, StreamReader};
 use super::reads;
 use crate::ffi::joined::joined;
 use crate::ffi::{Ref, Slot, call};
+use crate::sync::number::Given;
 
 /// What an attribute holds, from Python: None empties it.
 pub(super) fn store(slot: &Slot, value: &Bound<'_, PyAny>) {
@@ -23,20 +24,20 @@ pub(super) fn store(slot: &Slot, value: &Bound<'_, PyAny>) {
 #[pymethods]
 impl StreamReader {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(limit=65536, loop=None)")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::bare()
     }
 
     /// A reader that keeps up to twice `limit` bytes before it pauses its transport, and finds
     /// separators in the first `limit` bytes only.
-    #[pyo3(signature = (limit = None, r#loop = None))]
+    #[pyo3(signature = (limit = Given(None), r#loop = None))]
     fn __init__(
         slf: &Bound<'_, Self>,
-        limit: Option<&Bound<'_, PyAny>>,
+        limit: Given<'_>,
         r#loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        slf.get().start(slf.py(), limit, r#loop)
+        slf.get().start(slf.py(), limit.0.as_ref(), r#loop)
     }
 
     /// The exception that ended the stream, or None.

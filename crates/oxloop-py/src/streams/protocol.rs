@@ -184,7 +184,10 @@ pub fn data_received(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> Py
 #[pymethods]
 impl StreamReaderProtocol {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(stream_reader, client_connected_cb=None, loop=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             home: Slot::empty(),

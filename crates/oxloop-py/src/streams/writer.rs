@@ -69,7 +69,10 @@ pub fn drain<'py>(slf: &Bound<'py, StreamWriter>, args: Args<'_, 'py>) -> PyResu
 #[pymethods]
 impl StreamWriter {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(transport, protocol, reader, loop)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
             home: Slot::empty(),

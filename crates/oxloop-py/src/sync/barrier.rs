@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::condition::{Condition, Locking, Waiting};
+use super::copying::{Parts, parts, refusal};
 use super::number::Number;
 use crate::coroutine::{Body, Coroutine, Progress};
 use crate::ffi::object::attached_only;
@@ -62,6 +63,18 @@ impl Barrier {
                 Ok(condition)
             }
         }
+    }
+
+    /// The copy of a barrier in which nobody is: its condition, its parties, whether it is broken.
+    pub fn restore(slf: &Bound<'_, Self>, given: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let Some(given) = given else { return Ok(()) };
+        let (condition, parties, broken) =
+            given.extract::<(Bound<'_, Condition>, Bound<'_, PyAny>, bool)>()?;
+        let this = slf.get();
+        this.condition.set(Ref::from_borrowed(&condition));
+        this.parties.set(&parties);
+        this.state.set(if broken { State::Broken } else { State::Filling });
+        Ok(())
     }
 
     fn notify_all(&self, condition: &Bound<'_, Condition>) -> PyResult<()> {
@@ -377,14 +390,23 @@ impl Barrier {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let py = slf.py();
-        let this = slf.get();
-        let mut text = this.state.get().name().to_owned();
-        if !this.broken() {
-            let parties = this.parties.object(py)?.str()?;
-            text = format!("{text}, waiters:{}/{parties}", this.n_waiting());
+        let mut text = slf.get().state.get().name().to_owned();
+        if !slf.getattr("broken")?.is_truthy()? {
+            let waiting = slf.getattr("n_waiting")?.str()?;
+            text = format!("{text}, waiters:{waiting}/{}", slf.getattr("parties")?.str()?);
         }
         super::plain_repr(slf.as_any(), &text, 0)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        let py = slf.py();
+        let this = slf.get();
+        if this.count.get() != 0 {
+            return Err(refusal(slf.as_any(), "a task waits for it"));
+        }
+        let condition = this.condition(py)?;
+        let given = (condition.bind(py), this.parties.object(py)?, this.broken());
+        parts(slf.as_any(), Some(given.into_pyobject(py)?.into_any()), &[], &[])
     }
 
     #[getter(__class__)]

@@ -6,8 +6,8 @@
 //! wake-up, which the protocol of conditions allows.
 //! The lock may be anything with `locked`, `acquire` and `release`, a `threading`-like object too.
 //! Decision: [`Waiting`] is one `wait` as a value, which `wait_for` and the barrier run within their
-//! own coroutine. A lock that is exactly ours is taken by [`Acquiring`], any other one by awaiting
-//! its `acquire()`.
+//! own coroutine. A lock that is exactly ours is taken by [`Acquiring`], any other one, and that of
+//! a subclass's condition, by awaiting `acquire()`.
 //! Source of behaviour: CPython `Lib/asyncio/locks.py` of 3.13; see `docs/differences.md` for 3.11
 //! and 3.12, where notifications could be lost.
 
@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::{Enter, Exit, call_release};
+use super::copying::{Parts, check_idle, parts};
 use super::home::Home;
 use super::lock::{Acquiring, Lock};
 use super::number::Given;
@@ -37,7 +38,7 @@ pub struct Condition {
     home: Home,
     waiters: WaitList,
     lock: Slot,
-    /// The lock is exactly ours, and nobody replaced this condition's methods.
+    /// The lock is exactly ours, and so is the class: a subclass may put other methods in place.
     plain: Cell<bool>,
 }
 
@@ -60,7 +61,8 @@ impl Condition {
         Ok(condition)
     }
 
-    fn start(slf: &Bound<'_, Self>, lock: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    /// What `__init__` does; also to the copy of a condition.
+    pub fn start(slf: &Bound<'_, Self>, lock: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
         let lock = match lock {
@@ -70,7 +72,7 @@ impl Condition {
         for name in [intern!(py, "locked"), intern!(py, "acquire"), intern!(py, "release")] {
             slf.setattr(name, lock.getattr(name)?)?;
         }
-        this.plain.set(call::is_exactly::<Lock>(&lock));
+        this.plain.set(call::is_exactly::<Lock>(&lock) && call::is_exactly::<Self>(slf.as_any()));
         this.waiters.clear();
         this.lock.set(Ref::new(lock));
         Ok(())
@@ -393,6 +395,22 @@ impl Condition {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let state = if Self::is_locked(slf)? { "locked" } else { "unlocked" };
         plain_repr(slf.as_any(), state, slf.get().waiters.len(slf.py())?)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        let this = slf.get();
+        check_idle(slf.as_any(), &this.home, &[&this.waiters])?;
+        let lock = this.lock.bound(slf.py());
+        // Those of the lock are set with it; others are the subclass's.
+        let mut omitted = Vec::new();
+        if let Some(lock) = &lock {
+            for name in ["locked", "acquire", "release"] {
+                if slf.getattr(name)?.eq(lock.getattr(name)?)? {
+                    omitted.push(name);
+                }
+            }
+        }
+        parts(slf.as_any(), lock, &[], &omitted)
     }
 
     #[getter(__class__)]

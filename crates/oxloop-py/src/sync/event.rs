@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::copying::{Parts, check_idle, parts};
 use super::home::Home;
 use super::plain_repr;
 use super::waiters::{WaitList, truth};
@@ -32,6 +33,11 @@ attached_only!(Event);
 impl Event {
     pub fn with_value(value: bool) -> Self {
         Self { home: Home::default(), waiters: WaitList::default(), value: Cell::new(value) }
+    }
+
+    /// Fails unless a copy can be made.
+    pub fn check_idle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        check_idle(slf.as_any(), &slf.get().home, &[&slf.get().waiters])
     }
 
     /// `set()`
@@ -140,6 +146,11 @@ impl Event {
         let this = slf.get();
         let state = if this.value.get() { "set" } else { "unset" };
         plain_repr(slf.as_any(), state, this.waiters.len(slf.py())?)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        Self::check_idle(slf)?;
+        parts(slf.as_any(), None, &["_value"], &[])
     }
 
     #[getter(__class__)]

@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::{Enter, Exit};
+use super::copying::{Parts, check_idle, parts};
 use super::home::Home;
 use super::waiters::{self, WaitList, truth};
 use super::{is_cancellation, plain_repr};
@@ -236,6 +237,12 @@ impl Lock {
         let this = slf.get();
         let state = if this.locked.get() { "locked" } else { "unlocked" };
         plain_repr(slf.as_any(), state, this.waiters.len(slf.py())?)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        let this = slf.get();
+        check_idle(slf.as_any(), &this.home, &[&this.waiters])?;
+        parts(slf.as_any(), None, &["_locked"], &[])
     }
 
     #[getter(__class__)]

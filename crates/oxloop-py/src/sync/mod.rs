@@ -11,6 +11,7 @@
 //! | `waiters.rs`   | who waits, in order                                        |
 //! | `home.rs`      | the loop that such an object is bound to                   |
 //! | `context.rs`   | `async with`                                               |
+//! | `copying.rs`   | `copy` and `pickle`                                        |
 //! | `number.rs`    | values and sizes that may be any number                    |
 //!
 //! Facts: all of these are asyncio's to the letter: who is woken when, what a cancellation passes on,
@@ -22,10 +23,11 @@
 mod barrier;
 mod condition;
 mod context;
+mod copying;
 mod event;
 mod home;
 mod lock;
-mod number;
+pub mod number;
 mod queue;
 mod semaphore;
 mod waiters;
@@ -178,6 +180,7 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add::<Queue>(module)?;
     add::<LifoQueue>(module)?;
     add::<PriorityQueue>(module)?;
+    module.add_function(wrap_pyfunction!(copying::restored, module)?)?;
     module.add("QueueShutDown", stdlib::queue_shut_down(py)?)
 }
 

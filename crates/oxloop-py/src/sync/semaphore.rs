@@ -9,11 +9,13 @@
 use std::cell::Cell;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::context::{Enter, Exit, call_release};
+use super::copying::{Parts, check_idle, parts};
 use super::home::Home;
 use super::number::{Given, Number};
 use super::waiters::{self, WaitList, truth};
@@ -114,7 +116,13 @@ impl Body for Acquire {
     fn begin(&self, py: Python<'_>) -> PyResult<Progress> {
         let semaphore = self.semaphore.bind_as::<Semaphore>(py);
         let this = semaphore.get();
-        if !this.is_locked(py)? {
+        // `locked` may be the user's.
+        let locked = if is_native_class(semaphore.as_any()) {
+            this.is_locked(py)?
+        } else {
+            semaphore.call_method0(intern!(py, "locked"))?.is_truthy()?
+        };
+        if !locked {
             this.value.add(py, -1)?;
             return Ok(self.done(py));
         }
@@ -151,6 +159,12 @@ impl Body for Acquire {
     }
 }
 
+/// Whether no method can be the user's.
+#[inline]
+fn is_native_class(semaphore: &Bound<'_, PyAny>) -> bool {
+    call::is_exactly::<Semaphore>(semaphore) || call::is_exactly::<BoundedSemaphore>(semaphore)
+}
+
 fn acquiring(slf: &Bound<'_, Semaphore>, entering: bool) -> PyResult<Ref> {
     let body = Acquire { semaphore: Ref::from_borrowed(slf), waiter: Slot::empty(), entering };
     Coroutine::make(slf.py(), body)
@@ -172,9 +186,7 @@ pub fn release<'py>(slf: &Bound<'py, Semaphore>, args: Args<'_, 'py>) -> PyResul
 /// `__aenter__()`
 pub fn enter<'py>(slf: &Bound<'py, Semaphore>, args: Args<'_, 'py>) -> PyResult<Ref> {
     args.expect_none("_ContextManagerMixin.__aenter__")?;
-    if call::is_exactly::<Semaphore>(slf.as_any())
-        || call::is_exactly::<BoundedSemaphore>(slf.as_any())
-    {
+    if is_native_class(slf.as_any()) {
         return acquiring(slf, true);
     }
     Enter::make(slf.as_any())
@@ -221,6 +233,14 @@ impl Semaphore {
             format!("unlocked, value:{}", this.value.object(py)?.str()?)
         };
         plain_repr(slf.as_any(), &state, this.waiters.len(py)?)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        let this = slf.get();
+        check_idle(slf.as_any(), &this.home, &[&this.waiters])?;
+        let bounded = slf.as_any().is_instance_of::<BoundedSemaphore>();
+        let names: &[&str] = if bounded { &["_value", "_bound_value"] } else { &["_value"] };
+        parts(slf.as_any(), None, names, &[])
     }
 
     #[getter(__class__)]

@@ -150,7 +150,11 @@ impl Task {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        stdlib::task_repr(slf.py())?.call1((slf,))?.extract()
+        let py = slf.py();
+        if slf.get().coroutine.or_none(py).is_none() && !stdlib::at_least(py, 12) {
+            return repr_without_coroutine(slf.as_any());
+        }
+        stdlib::task_repr(py)?.call1((slf,))?.extract()
     }
 
     #[getter]
@@ -202,6 +206,22 @@ impl Task {
             (self.coroutine.take(), self.context.take(), self.waiter.take(), self.name.take());
         drop(parts);
     }
+}
+
+/// What 3.12 shows of a task that ended in an eager first step: 3.11, which has no eager tasks,
+/// insists on a coroutine.
+fn repr_without_coroutine(task: &Bound<'_, PyAny>) -> PyResult<String> {
+    let py = task.py();
+    let text: String = stdlib::future_repr(py)?.call1((task,))?.extract()?;
+    let class: String = task.getattr("__class__")?.getattr("__name__")?.extract()?;
+    let state: String = task.getattr("_state")?.extract()?;
+    let start = format!("<{class} {}", state.to_lowercase());
+    let name = task.call_method0("get_name")?.repr()?;
+    Ok(match text.strip_prefix(&start) {
+        Some(rest) => format!("{start} name={name}{rest}"),
+        // Within itself: dots.
+        None => text,
+    })
 }
 
 impl Task {

@@ -6,7 +6,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::store::Kind;
@@ -16,6 +16,7 @@ use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
 use crate::future::none;
 use crate::stdlib;
+use crate::sync::copying::{Parts, parts};
 use crate::sync::number::Given;
 use crate::sync::waiters::truth;
 
@@ -192,6 +193,13 @@ impl Queue {
             text += " shutdown";
         }
         Ok(text)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Parts<'py>> {
+        Self::check_idle(slf)?;
+        let all_done = PyBool::new(slf.py(), slf.get().all_done.get()).to_owned().into_any();
+        let names = ["_maxsize", "_queue", "_unfinished_tasks", "_is_shutdown"];
+        parts(slf.as_any(), Some(all_done), &names, &[])
     }
 
     #[getter(__class__)]

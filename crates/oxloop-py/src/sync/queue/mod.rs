@@ -27,6 +27,7 @@ use std::cell::Cell;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::copying::check_idle;
 use super::event::Event;
 use super::home::Home;
 use super::number::Number;
@@ -91,6 +92,39 @@ impl Queue {
             || call::is_exactly::<PriorityQueue>(object)
     }
 
+    /// Whether the class, which is not ours, replaces anything.
+    fn look_at_class(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (native, class) = (slf.py().get_type::<Self>(), slf.get_type());
+        let mut custom = false;
+        for name in REPLACEABLE {
+            custom |= !class.getattr(name)?.is(&native.getattr(name)?);
+        }
+        slf.get().custom.set(custom);
+        Ok(())
+    }
+
+    /// The copy of a queue, before it has its items: whether all were done.
+    pub fn restore(slf: &Bound<'_, Self>, all_done: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        slf.get().store.reset(slf.py())?;
+        if !Self::is_native_class(slf) {
+            Self::look_at_class(slf)?;
+        }
+        if let Some(all_done) = all_done {
+            slf.get().all_done.set(all_done.is_truthy()?);
+        }
+        Ok(())
+    }
+
+    /// Fails unless a copy can be made.
+    fn check_idle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        check_idle(slf.as_any(), &this.home, &[&this.getters, &this.putters])?;
+        match this.all_done_event.get() {
+            Some(event) => Event::check_idle(event.bind_as(slf.py())),
+            None => Ok(()),
+        }
+    }
+
     /// What `__init__` does.
     fn start(slf: &Bound<'_, Self>, maxsize: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
@@ -109,12 +143,7 @@ impl Queue {
             this.custom.set(false);
             return this.store.reset(py);
         }
-        let (native, class) = (py.get_type::<Self>(), slf.get_type());
-        let mut custom = false;
-        for name in REPLACEABLE {
-            custom |= !class.getattr(name)?.is(&native.getattr(name)?);
-        }
-        this.custom.set(custom);
+        Self::look_at_class(slf)?;
         slf.call_method1(intern!(py, "_init"), (this.maxsize.object(py)?,)).map(drop)
     }
 
