@@ -1,6 +1,7 @@
 """Debug mode: wrong threads, wrong callables, slow callbacks, where things were made."""
 
 import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -61,6 +62,41 @@ def test_calls_from_a_wrong_thread(debug_loop: Loop) -> None:
     debug_loop.run_until_complete(main())
     assert len(raised) == 3
     assert all(text.startswith("Non-thread-safe operation invoked") for text in raised)
+
+
+def test_a_task_from_a_wrong_thread(debug_loop: Loop, errors: list[Any]) -> None:
+    made: list[Any] = []
+
+    async def nothing() -> None:
+        pass
+
+    def other() -> None:
+        coroutine = nothing()
+        made.append(coroutine)
+        debug_loop.create_task(coroutine)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="Non-thread-safe operation invoked"):
+            await asyncio.to_thread(other)
+
+    debug_loop.run_until_complete(main())
+    made.pop().close()
+    gc.collect()
+    # The task that was refused is reported as pending.
+    errors.clear()
+
+
+async def test_a_waiting_task_from_a_wrong_thread(loop: Loop, loop_name: str) -> None:
+    """Told, but the task is woken all the same; asyncio's waits for ever."""
+    if loop_name == "asyncio":
+        pytest.skip("asyncio never wakes it")
+    loop.set_debug(True)
+    future = loop.create_future()
+    waiting = [loop.create_task(asyncio.wait_for(future, None)) for _ in range(2)]
+    await next_turns(3)
+    with pytest.raises(RuntimeError, match="Non-thread-safe operation invoked"):
+        await asyncio.to_thread(future.set_result, 1)
+    assert [await task for task in waiting] == [1, 1]
 
 
 @pytest.mark.parametrize("method", ["call_soon", "call_later", "call_at", "call_soon_threadsafe"])

@@ -34,11 +34,15 @@ impl Future {
         let this = slf.get();
         let Some(first) = this.first.take() else { return Ok(()) };
         let rest = this.rest.take();
-        Self::schedule(slf, first)?;
+        let mut scheduled = Self::schedule(slf, first);
         for callback in rest {
-            Self::schedule(slf, callback)?;
+            // One that is refused does not keep the others from being called.
+            let next = Self::schedule(slf, callback);
+            if scheduled.is_ok() {
+                scheduled = next;
+            }
         }
-        Ok(())
+        scheduled
     }
 
     /// Puts one callback into the loop's queue.
@@ -51,14 +55,15 @@ impl Future {
             let native = home.bind_as::<EventLoop>(py).get();
             match callback {
                 Callback::Wake(task) => {
-                    native.check_may_schedule(py)?;
+                    native.check_open()?;
                     native.push(Job::Wakeup(task, Ref::from_borrowed(slf)));
-                    return Ok(());
+                    // Told, but not lost: a task that nobody wakes would never end.
+                    return native.check_thread(py);
                 }
                 Callback::Tell(listener) => {
-                    native.check_may_schedule(py)?;
+                    native.check_open()?;
                     native.push(Job::Tell(listener, Ref::from_borrowed(slf)));
-                    return Ok(());
+                    return native.check_thread(py);
                 }
                 Callback::Call { function, context } if !native.debug() => {
                     native.check_open()?;
