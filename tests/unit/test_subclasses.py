@@ -1,4 +1,4 @@
-"""Subclasses of locks and timeouts: their own methods are called where asyncio calls them.
+"""Subclasses of futures, locks and timeouts: their own methods are called where asyncio calls them.
 
 Every test runs with asyncio's classes, which say what is right, and with oxloop's, on both loops.
 """
@@ -150,3 +150,38 @@ async def test_the_deadline_calls_a_timeouts_own_method(
         async with timeout:
             await loop.create_future()
     assert timeout.fired
+
+
+async def test_a_futures_own_result_is_asked_when_a_task_wakes(loop: Loop, ns: Any) -> None:
+    class Checked(ns.Future):  # type: ignore[misc]
+        def result(self) -> Any:
+            if super().result() == "bad":
+                raise ValueError("a bad result")
+            return super().result()
+
+    async def wait(future: Any) -> Any:
+        return await future
+
+    for result in ("good", "bad"):
+        future = Checked(loop=loop)
+        waiting = loop.create_task(wait(future))
+        await asyncio.sleep(0)
+        future.set_result(result)
+        await asyncio.wait([waiting])
+        if result == "good":
+            assert waiting.result() == "good"
+        else:
+            with pytest.raises(ValueError, match="a bad result"):
+                waiting.result()
+
+
+async def test_a_tasks_own_result_is_asked_when_another_wakes(loop: Loop, ns: Any) -> None:
+    class Failing(ns.Task):  # type: ignore[misc]
+        def result(self) -> Any:
+            raise KeyError("its own")
+
+    async def nothing() -> None:
+        pass
+
+    with pytest.raises(KeyError, match="its own"):
+        await Failing(nothing(), loop=loop)

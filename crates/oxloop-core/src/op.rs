@@ -2,7 +2,8 @@
 //!
 //! An op names its side of a source (read or write); a source has at most one op per side. Recv,
 //! RecvFrom, PollRead, PollHangUp, PollWrite and Accept stay armed until they are cancelled or
-//! replaced; Send is one send. A Send owns its bytes until its completion, as a kernel that works asynchronously must.
+//! replaced; Send is one send. A Send owns its bytes until its completion, as a kernel that works
+//! asynchronously must.
 
 use crate::buf::WriteQueue;
 use crate::completion::Completion;

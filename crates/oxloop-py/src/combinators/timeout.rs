@@ -4,9 +4,10 @@
 //! if nobody else has asked for the task's cancellation meanwhile, which the count of requests
 //! tells. The count does not tell about a request made before the block that is not delivered yet
 //! (python/cpython#134471): asyncio takes its CancelledError for the deadline's.
-//! Decision: on a loop of ours the timer is the object itself; a subclass's methods are called. A deadline that finds a cancellation
-//! on its way already leaves that one alone. From the running version's rules the newest are used
-//! on all: an exception that hides the CancelledError in its context gets a TimeoutError there.
+//! Decision: on a loop of ours the timer is the object itself; a subclass's methods are called. A
+//! deadline that finds a cancellation on its way already leaves that one alone. From the running
+//! version's rules the newest are used on all: an exception that hides the CancelledError in its
+//! context gets a TimeoutError there.
 //! Source of behaviour: CPython `Lib/asyncio/timeouts.py`.
 
 use std::cell::Cell;

@@ -252,8 +252,8 @@ impl Coroutine {
         let this = slf.get();
         let thrown = Err(PyErr::from_value(error.clone()));
         match this.stage.replace(Stage::Running) {
-            // Nothing was begun, so there is nothing to clean up. As it is, even StopIteration, since
-            // Python 3.12: before the first step no handler stands around the body.
+            // Nothing was begun, so there is nothing to clean up. The error comes out as it is, even
+            // StopIteration, since 3.12: before the first step no handler is around the body.
             Stage::Created if stdlib::at_least(py, 12) => {
                 this.finish();
                 Sent::Raised(Raised(Ref::from_borrowed(error)))

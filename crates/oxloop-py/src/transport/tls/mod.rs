@@ -45,6 +45,7 @@ use crate::event_loop::EventLoop;
 use crate::ffi::class::Finalize;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot};
+
 pub use buffer::TlsBuffer;
 use deliver::Kind;
 use engine::Engine;
