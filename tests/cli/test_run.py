@@ -122,7 +122,13 @@ def test_ctrl_c_ends_by_sigint(tmp_path: Path, command: list[str]) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        # asyncio goes to sleep with a signal unseen that comes just before; oxloop must not.
+        assert not command
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert errors.endswith("KeyboardInterrupt\n")
 

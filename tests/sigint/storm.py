@@ -196,10 +196,14 @@ def uninterrupted() -> Iterator[None]:
 
 
 async def threads() -> None:
-    """Calls from another thread. No executor: an interrupt within its locks may stop it."""
+    """Calls from another thread.
+
+    No executor and no `threading.Event`: an interrupt within their locks, or the collector ending
+    this coroutine on the other thread, may leave one taken for ever.
+    """
     loop = asyncio.get_running_loop()
     calls = 0
-    stop = threading.Event()
+    is_stopping = False
 
     def count() -> None:
         nonlocal calls
@@ -207,17 +211,18 @@ async def threads() -> None:
 
     def call() -> None:
         with contextlib.suppress(RuntimeError):
-            while not stop.wait(0.0001):
+            while not is_stopping:
+                time.sleep(0.0001)
                 loop.call_soon_threadsafe(count)
 
-    thread = threading.Thread(target=call)
+    thread = threading.Thread(target=call, daemon=True)
     try:
         with uninterrupted():
             thread.start()
         while True:
             await asyncio.sleep(0.0002)
     finally:
-        stop.set()
+        is_stopping = True
         with contextlib.suppress(RuntimeError):
             thread.join()
 

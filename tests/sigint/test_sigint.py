@@ -3,13 +3,18 @@
 Each program says ``ready`` when it is where the signal shall hit it; only then the parent
 sends the signal (and again at each further ``ready``). Its trace and its exit status must be
 those of the same program on asyncio. A program ends its own input by waiting for the parent
-to close it, so that nothing depends on timing.
+to close it, so that nothing depends on timing but this: which instruction the signal hits. At
+some of them asyncio itself leaves its loop marked as running, or goes to sleep with the signal
+unseen; so what asyncio does is what it does most of the time, and oxloop must do that every time.
 """
 
+import collections
+import functools
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,12 +37,16 @@ SCENARIOS = [
     "plain_busy_loop",
     "plain_own_handler",
 ]
+HUNG_S = 30
+PLAYS_OF_ASYNCIO = 7
+
+Outcome = tuple[int, str, bool]
 
 
-def outcome(scenario: str, loop_name: str, **env: str) -> tuple[int, str, bool]:
+def outcome(scenario: str, loop_name: str, **env: str) -> Outcome:
     """Run a scenario: its exit status, its trace, whether it shows a KeyboardInterrupt.
 
-    `env` are further environment variables.
+    `env` are further environment variables. A program that does not end is killed.
     """
     search_path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     program = subprocess.Popen(
@@ -50,6 +59,8 @@ def outcome(scenario: str, loop_name: str, **env: str) -> tuple[int, str, bool]:
     )
     assert program.stdin and program.stdout and program.stderr
     trace = []
+    hung = threading.Timer(HUNG_S, program.kill)
+    hung.start()
     try:
         for line in program.stdout:
             trace.append(line)
@@ -60,6 +71,7 @@ def outcome(scenario: str, loop_name: str, **env: str) -> tuple[int, str, bool]:
         errors = program.stderr.read()
         status = program.wait(20)
     finally:
+        hung.cancel()
         program.kill()
         program.wait()
         for pipe in (program.stdin, program.stdout, program.stderr):
@@ -71,24 +83,33 @@ def outcome(scenario: str, loop_name: str, **env: str) -> tuple[int, str, bool]:
     return status, "".join(trace), last[0].startswith("KeyboardInterrupt")
 
 
-@pytest.fixture(scope="module")
-def expected() -> dict[str, tuple[int, str, bool]]:
-    """What asyncio does, by scenario and mode."""
-    return {}
+@functools.cache
+def asyncio_once(scenario: str, debug: str) -> Outcome:
+    """What asyncio did, the first time."""
+    return outcome(scenario, "asyncio", PYTHONASYNCIODEBUG=debug)
 
 
+@functools.cache
+def asyncio_mostly(scenario: str, debug: str) -> Outcome:
+    """What asyncio does most of the time."""
+    plays = [
+        outcome(scenario, "asyncio", PYTHONASYNCIODEBUG=debug) for _ in range(PLAYS_OF_ASYNCIO)
+    ]
+    return collections.Counter(plays).most_common(1)[0][0]
+
+
+@pytest.mark.timeout(HUNG_S * (PLAYS_OF_ASYNCIO + 2))
 @pytest.mark.parametrize("debug", ["", "1"], ids=["normal", "debug"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_ends_as_asyncio_does(
-    scenario: str, debug: str, loop_name: str, expected: dict[str, tuple[int, str, bool]]
-) -> None:
-    key = scenario + debug
-    if key not in expected:
-        expected[key] = outcome(scenario, "asyncio", PYTHONASYNCIODEBUG=debug)
-    status, trace, _ = expected[key]
-    assert "ready\n" in trace
-    assert trace.endswith("end\n") == (status == 0), expected[key]
-    assert outcome(scenario, loop_name, PYTHONASYNCIODEBUG=debug) == expected[key]
+def test_ends_as_asyncio_does(scenario: str, debug: str, loop_name: str) -> None:
+    if loop_name == "asyncio":
+        status, trace, _ = asyncio_once(scenario, debug)
+        assert "ready\n" in trace
+        assert trace.endswith("end\n") == (status == 0)
+        return
+    found = outcome(scenario, loop_name, PYTHONASYNCIODEBUG=debug)
+    if found != asyncio_once(scenario, debug):
+        assert found == asyncio_mostly(scenario, debug)
 
 
 @pytest.mark.parametrize("scenario", ["busy_loop", "idle_loop", "callback"])

@@ -20,7 +20,7 @@ NATIVE_WORKLOADS = ["groups", "together", "timeouts", "queues", "semaphores", "l
 # Twenty-four parts: 2,016 signals.
 ROUNDS = {"oxloop": 84, "asyncio": 30}
 SEED = 1
-TIMEOUT_S = 280
+TIMEOUT_S = {"oxloop": 280, "asyncio": 150}
 # About one in fifty may need a second signal: where asyncio's own Python code is hit, what it was
 # to wake is never woken. On oxloop 1 of 20,160 did (in `waiting`, whose locks are asyncio's), so
 # that three in one part are next to impossible. asyncio's loop is all Python code and needs more.
@@ -34,7 +34,12 @@ SWALLOWED_SHARE_MAX = 1 / 10
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_each_signal_ends_the_program_cleanly(workload: str, mode: str, loop_name: str) -> None:
     rounds = ROUNDS.get(loop_name, 30)
-    played = play("asyncio", workload, mode, loop_name, rounds)
+    try:
+        played = play("asyncio", workload, mode, loop_name, rounds)
+    except subprocess.TimeoutExpired:
+        if loop_name != "asyncio":
+            raise
+        pytest.skip("asyncio itself does not end")
     if loop_name == "asyncio" and not _is_clean(played, loop_name, rounds):
         # The control. asyncio may leave a socket behind that it had just accepted, for one.
         pytest.skip(f"asyncio itself does not end cleanly: {last_line(played)[-300:]}")
@@ -61,7 +66,7 @@ def play(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=TIMEOUT_S.get(loop_name, 280),
     )
 
 
