@@ -110,6 +110,8 @@ class StreamReaderProtocol:
 @final
 class _ClientDone:
     def __call__(self, task: asyncio.Future[Any]) -> None: ...
+    @property
+    def __qualname__(self) -> str: ...
 
 def _set_stream_classes(
     reader: type[StreamReader], writer: type[StreamWriter], protocol: type[StreamReaderProtocol]

@@ -52,6 +52,17 @@ imported! {
     asyncio_timeout = "asyncio.timeouts"."Timeout";
     asyncio_task_group = "asyncio.taskgroups"."TaskGroup";
     current_task = "asyncio.tasks"."current_task";
+    asyncio_lock = "asyncio.locks"."Lock";
+    asyncio_event = "asyncio.locks"."Event";
+    asyncio_condition = "asyncio.locks"."Condition";
+    asyncio_semaphore = "asyncio.locks"."Semaphore";
+    asyncio_bounded_semaphore = "asyncio.locks"."BoundedSemaphore";
+    asyncio_barrier = "asyncio.locks"."Barrier";
+    asyncio_queue = "asyncio.queues"."Queue";
+    asyncio_lifo_queue = "asyncio.queues"."LifoQueue";
+    asyncio_priority_queue = "asyncio.queues"."PriorityQueue";
+    format_list = "traceback"."format_list";
+    round = "builtins"."round";
     exception_group = "builtins"."ExceptionGroup";
     base_exception_group = "builtins"."BaseExceptionGroup";
     concurrent_future = "concurrent.futures"."Future";
@@ -100,7 +111,8 @@ imported! {
     main_thread = "threading"."main_thread";
 }
 
-/// Takes what destructors and coroutines closed at exit need: by then nothing can be imported.
+/// Takes what destructors, reports and coroutines closed at exit need: by then nothing can be
+/// imported.
 pub fn prepare(py: Python<'_>) -> PyResult<()> {
     for name in [
         cancelled_error,
@@ -120,6 +132,23 @@ pub fn prepare(py: Python<'_>) -> PyResult<()> {
         queue_shut_down,
         broken_barrier_error,
         warn,
+        format_list,
+        round,
+        // What objects say their class is, which reprs ask for.
+        asyncio_future,
+        asyncio_task,
+        asyncio_task_group,
+        asyncio_timeout,
+        gathering_future,
+        asyncio_lock,
+        asyncio_event,
+        asyncio_condition,
+        asyncio_semaphore,
+        asyncio_bounded_semaphore,
+        asyncio_barrier,
+        asyncio_queue,
+        asyncio_lifo_queue,
+        asyncio_priority_queue,
     ] {
         name(py)?;
     }

@@ -20,6 +20,7 @@ use crate::coroutine::plain_future;
 use crate::ffi::object::attached_only;
 use crate::ffi::{Ref, Slot};
 use crate::future::{Callback, Future};
+use crate::stdlib;
 
 attached_only!(Listener);
 
@@ -130,11 +131,22 @@ impl Listener {
         self.target.or_none(py)
     }
 
+    /// The name of asyncio's own callback, which reprs of futures and tasks show.
     #[getter]
-    fn __qualname__(&self, py: Python<'_>) -> PyResult<String> {
-        match self.target.bound(py) {
-            Some(target) => Ok(format!("{}._on_done", target.get_type().name()?)),
-            None => Ok("_on_done".to_owned()),
+    fn __qualname__(&self, py: Python<'_>) -> &'static str {
+        let Some(target) = self.target.bound(py) else { return "_done_callback" };
+        if target.is_instance_of::<Gathering>() {
+            "gather.<locals>._done_callback"
+        } else if target.is_instance_of::<TaskGroup>() {
+            "TaskGroup._on_task_done"
+        } else if target.is_instance_of::<Waiting>() {
+            "_wait.<locals>._on_completion"
+        } else if target.is_instance_of::<Shield>() {
+            "shield.<locals>._inner_done_callback"
+        } else if stdlib::at_least(py, 13) {
+            "_AsCompletedIterator._handle_completion"
+        } else {
+            "as_completed.<locals>._on_completion"
         }
     }
 

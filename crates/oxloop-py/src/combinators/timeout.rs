@@ -424,8 +424,7 @@ impl Timeout {
             text += " when=";
             match self.when_object(py) {
                 Some(when) => {
-                    let round = py.import("builtins")?.getattr("round")?;
-                    text += &round.call1((when, 3))?.str()?.to_string();
+                    text += &stdlib::round(py)?.call1((when, 3))?.str()?.to_string();
                 }
                 None => text += "None",
             }

@@ -165,7 +165,7 @@ impl EventLoop {
 
 /// `Object created at (most recent call last): …`
 fn format_stack(py: Python<'_>, stack: &Bound<'_, PyAny>, what: &str) -> PyResult<String> {
-    let lines = py.import("traceback")?.call_method1("format_list", (stack,))?;
+    let lines = stdlib::format_list(py)?.call1((stack,))?;
     let lines: Vec<String> = lines.cast_into::<PyList>()?.extract()?;
     Ok(format!("{what} created at (most recent call last):\n{}", lines.concat().trim_end()))
 }

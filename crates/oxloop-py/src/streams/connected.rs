@@ -149,6 +149,12 @@ impl ClientDone {
         Ok(())
     }
 
+    /// The name of asyncio's own callback, which the repr of the task shows.
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        "StreamReaderProtocol.connection_made.<locals>.callback"
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.home.traverse(&visit)?;
         self.transport.traverse(&visit)

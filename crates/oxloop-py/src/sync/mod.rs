@@ -59,20 +59,29 @@ fn plain_repr(object: &Bound<'_, PyAny>, state: &str, waiters: usize) -> PyResul
 /// What an instance gives as its `__class__`: asyncio's class, so that `isinstance` holds in code
 /// that knows only asyncio; for an instance of a Python subclass its own class.
 fn asyncio_class<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let class = object.get_type();
-    let native = call::is_exactly::<Lock>(object)
-        || call::is_exactly::<Event>(object)
-        || call::is_exactly::<Condition>(object)
-        || call::is_exactly::<Semaphore>(object)
-        || call::is_exactly::<BoundedSemaphore>(object)
-        || call::is_exactly::<Barrier>(object)
-        || call::is_exactly::<Queue>(object)
-        || call::is_exactly::<LifoQueue>(object)
-        || call::is_exactly::<PriorityQueue>(object);
-    if native {
-        return object.py().import("asyncio")?.getattr(class.name()?);
-    }
-    Ok(class.into_any())
+    let py = object.py();
+    let known = if call::is_exactly::<Lock>(object) {
+        stdlib::asyncio_lock(py)?
+    } else if call::is_exactly::<Event>(object) {
+        stdlib::asyncio_event(py)?
+    } else if call::is_exactly::<Condition>(object) {
+        stdlib::asyncio_condition(py)?
+    } else if call::is_exactly::<Semaphore>(object) {
+        stdlib::asyncio_semaphore(py)?
+    } else if call::is_exactly::<BoundedSemaphore>(object) {
+        stdlib::asyncio_bounded_semaphore(py)?
+    } else if call::is_exactly::<Barrier>(object) {
+        stdlib::asyncio_barrier(py)?
+    } else if call::is_exactly::<Queue>(object) {
+        stdlib::asyncio_queue(py)?
+    } else if call::is_exactly::<LifoQueue>(object) {
+        stdlib::asyncio_lifo_queue(py)?
+    } else if call::is_exactly::<PriorityQueue>(object) {
+        stdlib::asyncio_priority_queue(py)?
+    } else {
+        return Ok(object.get_type().into_any());
+    };
+    Ok(known.clone())
 }
 
 /// Whether an error is a CancelledError.

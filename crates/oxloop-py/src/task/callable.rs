@@ -91,8 +91,13 @@ impl TaskWakeup {
     }
 
     #[getter]
+    fn __name__(&self) -> &'static str {
+        "task_wakeup"
+    }
+
+    #[getter]
     fn __qualname__(&self) -> &'static str {
-        "Task.__wakeup"
+        "Task.task_wakeup"
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
