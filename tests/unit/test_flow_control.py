@@ -104,6 +104,32 @@ async def test_a_write_in_resume_may_pause_again(loop: Loop) -> None:
     await end(transport, protocol, peer)
 
 
+@pytest.mark.parametrize("size", [100, 3_000_000], ids=["at once", "queued"])
+async def test_a_write_in_resume_is_sent_before_the_end(
+    loop: Loop, loop_name: str, size: int
+) -> None:
+    """The transport is closing already, and what was queued is sent."""
+    if loop_name == "asyncio" and size > 100:
+        pytest.skip("asyncio ends the connection with the bytes still queued")
+    transport, protocol, peer = await with_socket()
+
+    def write_more() -> None:
+        protocol.events.append("resume")
+        if protocol.events.count("resume") == 1:
+            transport.write(b"B" * size)
+
+    protocol.resume_writing = write_more  # type: ignore[method-assign]
+    transport.write(b"A" * 3_000_000)
+    transport.close()
+    got = bytearray()
+    while data := await loop.sock_recv(peer, 1 << 16):
+        got += data
+    assert (got.count(b"A"), got.count(b"B")) == (3_000_000, size)
+    assert await protocol.lost is None
+    assert protocol.events[:3] == ["made", "pause", "resume"]
+    peer.close()
+
+
 async def test_abort_while_paused(loop: Loop) -> None:
     transport, protocol, peer = await with_socket()
     transport.write(b"x" * (4 << 20))

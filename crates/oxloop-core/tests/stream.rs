@@ -248,7 +248,14 @@ fn close_sends_what_is_queued_first() {
     let mut got = Vec::new();
     world.drain(&mut got);
     assert!(got == pattern(0, 100_100));
+    // And what the protocol writes when it is resumed, just before the end.
+    world.write(&pattern(100_100, 200_000)).unwrap();
+    assert!(!world.stream.finish());
+    world.drain(&mut got);
+    assert!(got == pattern(0, 300_100));
     assert!(!world.stream.close(&mut world.driver), "again");
+    assert!(world.stream.finish());
+    assert!(!world.stream.finish(), "once");
     assert_eq!(world.write(b"late").unwrap_err().kind(), io::ErrorKind::NotConnected);
     assert!(world.stream.lose(&mut world.driver).is_empty());
 }

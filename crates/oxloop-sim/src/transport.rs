@@ -476,8 +476,7 @@ impl<D: SimulatedDriver> App<D> {
         let (was_paused, is_over) = self.with(place, |transport, _| {
             let was_paused = transport.is_flow_paused;
             transport.is_flow_paused &= !sent.resume;
-            let is_over = transport.stream.is_closing() && transport.stream.buffered_bytes() == 0;
-            (was_paused, is_over)
+            (was_paused, transport.stream.finish())
         });
         if sent.resume && !was_paused {
             self.violation("the protocol was resumed and was not paused");
@@ -485,7 +484,7 @@ impl<D: SimulatedDriver> App<D> {
         if sent.resume {
             self.queue_write(place);
         }
-        if sent.drained && is_over {
+        if is_over {
             self.queue_loss(place);
         }
     }

@@ -12,7 +12,7 @@ use crate::op::Side;
 
 impl<C: AsRef<[u8]>> Stream<C> {
     /// Stops reading, and ends the stream once everything is sent. `true`: nothing is left to send,
-    /// the owner may finish now; else `on_sent` will say `drained`. A second call returns `false`.
+    /// the owner may end it now; else `finish` will say when. A second call returns `false`.
     pub fn close<D: Driver<C>>(&mut self, d: &mut D) -> bool {
         if self.phase != Phase::Open {
             return false;
@@ -21,6 +21,16 @@ impl<C: AsRef<[u8]>> Stream<C> {
         let is_drained = self.buffered_bytes() == 0 || planted!(CloseDropsQueue);
         self.phase = if is_drained { Phase::Finished } else { Phase::Closing };
         is_drained
+    }
+
+    /// Ends a stream that is closing and has nothing left to send; `true` if it just did. Called when
+    /// a Send has drained the stream and the protocol, if it had to be resumed, has written or not.
+    pub fn finish(&mut self) -> bool {
+        let is_over = self.phase == Phase::Closing && self.buffered_bytes() == 0;
+        if is_over {
+            self.phase = Phase::Finished;
+        }
+        is_over
     }
 
     /// Whether the stream was closed, aborted or lost.

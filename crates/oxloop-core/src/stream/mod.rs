@@ -8,7 +8,8 @@
 //! | reading | if started, not paused, no end seen | never | never | never |
 //! | `write` | sends or queues | queues | error | error |
 //! | `write_eof` | now, or once drained | nothing | nothing | nothing |
-//! | `on_sent` | goes on sending | same; drained → Finished | nothing | nothing |
+//! | `on_sent` | goes on sending | same | nothing | nothing |
+//! | `finish` | nothing | drained → Finished | nothing | nothing |
 //! | `close` | → Closing or Finished | nothing | nothing | nothing |
 //! | `abort` | → Finished | → Finished | nothing | nothing |
 //! | `lose` | → Lost | → Lost | → Lost | nothing |

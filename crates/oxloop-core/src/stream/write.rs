@@ -19,7 +19,8 @@ use crate::op::{Op, Submitted};
 pub struct Sent {
     /// Tell the protocol that it may write again.
     pub resume: bool,
-    /// Nothing is left to send; a stream that is closing is finished.
+    /// Nothing is left to send. Once the protocol was resumed, `finish` says whether that is still so
+    /// and a stream that is closing is finished.
     pub drained: bool,
 }
 
@@ -108,9 +109,6 @@ impl<C: AsRef<[u8]>> Stream<C> {
         self.take_back(left, result)?;
         self.send_queued(d)?;
         let drained = self.buffered_bytes() == 0;
-        if drained && self.phase == Phase::Closing {
-            self.phase = Phase::Finished;
-        }
         if drained && self.is_eof_requested && self.phase == Phase::Open {
             d.shutdown_write(self.token)?;
         }

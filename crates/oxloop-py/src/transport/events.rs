@@ -222,18 +222,16 @@ fn sent(
             return StreamTransport::fail(transport, err, "Fatal write error on socket transport");
         }
     };
+    let mut told = Ok(());
     if progress.resume {
-        StreamTransport::tell_flow(transport, false)?;
+        told = StreamTransport::tell_flow(transport, false);
     }
     if progress.drained {
-        this.sendfile.ready(py)?;
+        told = told.and(this.sendfile.ready(py));
     }
     // The protocol may have written more, or closed, in resume_writing().
-    let finished = {
-        let stream = this.stream.borrow();
-        progress.drained && stream.is_closing() && stream.buffered_bytes() == 0
-    };
-    if finished { StreamTransport::schedule_loss(transport, None) } else { Ok(()) }
+    let is_finished = this.stream.borrow_mut().finish();
+    if is_finished { told.and(StreamTransport::schedule_loss(transport, None)) } else { told }
 }
 
 /// The last job of a transport: `connection_lost`, then the descriptor is closed.

@@ -139,15 +139,10 @@ impl WritePipeTransport {
             Ok(progress) => progress,
             Err(err) => return Self::fail(slf, err),
         };
-        if progress.resume {
-            Self::tell_flow(slf, false)?;
-        }
+        let told = if progress.resume { Self::tell_flow(slf, false) } else { Ok(()) };
         // The protocol may have written more, or closed, in resume_writing().
-        let is_finished = {
-            let stream = end.stream.borrow();
-            progress.drained && stream.is_closing() && stream.buffered_bytes() == 0
-        };
-        if is_finished { end.schedule_loss(slf, None) } else { Ok(()) }
+        let is_finished = end.stream.borrow_mut().finish();
+        if is_finished { told.and(end.schedule_loss(slf, None)) } else { told }
     }
 
     /// The other end has gone.
