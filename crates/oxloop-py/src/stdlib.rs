@@ -215,7 +215,7 @@ pub fn log<'py>(
 /// An `InvalidStateError` with `text`.
 pub fn invalid_state(py: Python<'_>, text: &str) -> PyErr {
     match invalid_state_error(py).and_then(|class| class.call1((text,))) {
-        Ok(instance) => PyErr::from_value(instance),
+        Ok(instance) => crate::ffi::error::raised(&instance),
         Err(err) => err,
     }
 }

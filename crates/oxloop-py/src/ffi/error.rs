@@ -9,7 +9,30 @@
 //! that Python code raised, or that come from here.
 
 use pyo3::exceptions::PyBaseException;
+use pyo3::ffi;
 use pyo3::prelude::*;
+
+/// The error of raising `exception` as `raise` does: what is being handled becomes its context, if
+/// it has none yet.
+#[cold]
+pub fn raised(exception: &Bound<'_, PyAny>) -> PyErr {
+    let py = exception.py();
+    let Ok(exception) = exception.cast::<PyBaseException>() else {
+        return PyErr::from_value(exception.clone());
+    };
+    // SAFETY: `exception` is an exception, so that the call gives a new reference or null and has no
+    // error to set; the caller is attached.
+    let context = unsafe {
+        Bound::from_owned_ptr_or_opt(py, ffi::PyException_GetContext(exception.as_ptr()))
+    };
+    if context.is_some() {
+        return PyErr::from_value(exception.clone().into_any());
+    }
+    // SAFETY: an exception and its own class, both borrowed for the call, which sets the error that
+    // is fetched at once.
+    unsafe { ffi::PyErr_SetObject(exception.get_type().as_ptr(), exception.as_ptr()) };
+    PyErr::fetch(py)
+}
 
 /// The exception that `err` stands for.
 #[cold]

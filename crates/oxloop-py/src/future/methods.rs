@@ -10,9 +10,9 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::{Callback, Future, FutureIter, State, none};
-use crate::ffi::Ref;
 use crate::ffi::class::Finalize;
 use crate::ffi::fastcall::Args;
+use crate::ffi::{Ref, error};
 use crate::handle::context_or_copy;
 use crate::stdlib;
 use crate::task::{Task, TaskWakeup};
@@ -93,7 +93,7 @@ impl Future {
         let this = slf.get();
         match this.state.get() {
             State::Bare => Err(stdlib::invalid_state(py, "Future object is not initialized.")),
-            State::Cancelled => Err(PyErr::from_value(this.make_cancelled_error(py)?)),
+            State::Cancelled => Err(error::raised(&this.make_cancelled_error(py)?)),
             State::Pending => Err(stdlib::invalid_state(py, "Exception is not set.")),
             State::Finished => {
                 this.log_traceback.set(false);

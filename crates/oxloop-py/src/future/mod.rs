@@ -296,14 +296,11 @@ impl Future {
     pub fn outcome(slf: &Bound<'_, Self>) -> PyResult<Ref> {
         let this = slf.get();
         match this.state.get() {
-            State::Finished => {
+            State::Finished if !this.failed.get() => {
                 this.log_traceback.set(false);
-                if this.failed.get() {
-                    return Err(this.raised(slf.py())?);
-                }
                 this.outcome.get().ok_or_else(call::unexplained)
             }
-            State::Cancelled => Err(PyErr::from_value(this.make_cancelled_error(slf.py())?)),
+            State::Finished | State::Cancelled => Err(error::raised(&this.failure(slf.py())?)),
             State::Pending => Err(stdlib::invalid_state(slf.py(), "Result is not set.")),
             State::Bare => {
                 Err(stdlib::invalid_state(slf.py(), "Future object is not initialized."))
@@ -319,19 +316,26 @@ impl Future {
             return Ok(None);
         }
         let py = slf.py();
+        if this.is_done() {
+            return Ok(Some(Ref::new(this.failure(py)?)));
+        }
         match Self::outcome(slf) {
             Ok(_) => Ok(None),
             Err(err) => Ok(Some(Ref::new(error::instance(py, err)))),
         }
     }
 
-    /// The stored exception with the traceback it had; later calls do not make it grow.
-    fn raised(&self, py: Python<'_>) -> PyResult<PyErr> {
-        let exception = self.outcome.get().ok_or_else(call::unexplained)?;
-        let exception = exception.into_bound(py);
+    /// What a future that failed or was cancelled raises: a CancelledError, or the stored exception
+    /// with the traceback it had, which later calls do not make grow.
+    fn failure<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.state.get() == State::Cancelled {
+            return self.make_cancelled_error(py);
+        }
+        self.log_traceback.set(false);
+        let exception = self.outcome.get().ok_or_else(call::unexplained)?.into_bound(py);
         let traceback = self.traceback.take();
         call::set_traceback(&exception, traceback.as_ref())?;
-        Ok(PyErr::from_value(exception))
+        Ok(exception)
     }
 
     /// Reports an exception that nobody asked for.

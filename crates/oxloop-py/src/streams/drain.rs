@@ -16,7 +16,7 @@ use super::protocol::StreamReaderProtocol;
 use super::writer::{StreamWriter, native_transport};
 use super::{plain_protocol, plain_reader};
 use crate::coroutine::{Body, Progress, Waiter};
-use crate::ffi::Ref;
+use crate::ffi::{Ref, error};
 use crate::future::none;
 use crate::transport::TlsTransport;
 
@@ -157,7 +157,7 @@ impl Body for Drain {
                 None => {
                     let exception = reader.call_method0(intern!(py, "exception"))?;
                     if !exception.is_none() {
-                        return Err(PyErr::from_value(exception));
+                        return Err(error::raised(&exception));
                     }
                 }
             }

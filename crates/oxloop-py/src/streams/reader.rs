@@ -26,7 +26,7 @@ use crate::ffi::fastcall::Args;
 use crate::ffi::joined::joined;
 use crate::ffi::object::attached_only;
 use crate::ffi::shared::SharedBytes;
-use crate::ffi::{Ref, Slot};
+use crate::ffi::{Ref, Slot, error};
 use crate::future::none;
 use crate::stdlib;
 
@@ -150,7 +150,7 @@ impl StreamReader {
     pub(super) fn check_exception(&self, py: Python<'_>) -> PyResult<()> {
         match self.exception.bound(py) {
             None => Ok(()),
-            Some(exception) => Err(PyErr::from_value(exception)),
+            Some(exception) => Err(error::raised(&exception)),
         }
     }
 

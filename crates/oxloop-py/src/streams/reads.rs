@@ -22,9 +22,8 @@ use super::need::{Need, Separators};
 use super::plain_reader;
 use super::reader::StreamReader;
 use crate::coroutine::{Body, Coroutine, Progress};
-use crate::ffi::Ref;
-use crate::ffi::call;
 use crate::ffi::fastcall::Args;
+use crate::ffi::{Ref, call, error};
 use crate::stdlib;
 
 /// Which method was called, with its argument.
@@ -117,7 +116,7 @@ impl Read {
     fn overrun(&self, py: Python<'_>, text: &str, consumed: usize) -> PyResult<Progress> {
         let overrun = stdlib::limit_overrun_error(py)?.call1((text, consumed))?;
         match self.kind {
-            Kind::Until(_) => Err(PyErr::from_value(overrun)),
+            Kind::Until(_) => Err(error::raised(&overrun)),
             _ => Err(too_long(self.reader(py).get(), &overrun)?),
         }
     }
@@ -228,7 +227,7 @@ fn incomplete(partial: &Bound<'_, PyAny>, expected: Option<usize>) -> PyErr {
     match stdlib::incomplete_read_error(partial.py())
         .and_then(|class| class.call1((partial, expected)))
     {
-        Ok(error) => PyErr::from_value(error),
+        Ok(error) => error::raised(&error),
         Err(err) => err,
     }
 }

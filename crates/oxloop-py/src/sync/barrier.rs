@@ -19,7 +19,7 @@ use super::copying::{Parts, parts, refusal};
 use super::number::Number;
 use crate::coroutine::{Body, Coroutine, Progress};
 use crate::ffi::object::attached_only;
-use crate::ffi::{Ref, Slot};
+use crate::ffi::{Ref, Slot, error};
 use crate::future::none;
 use crate::stdlib;
 
@@ -290,7 +290,7 @@ impl Body for Leave {
 
 fn broken(py: Python<'_>, text: &str) -> PyErr {
     match stdlib::broken_barrier_error(py).and_then(|class| class.call1((text,))) {
-        Ok(error) => PyErr::from_value(error),
+        Ok(error) => error::raised(&error),
         Err(err) => err,
     }
 }

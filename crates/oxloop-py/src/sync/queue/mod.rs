@@ -33,7 +33,7 @@ use super::home::Home;
 use super::number::Number;
 use super::waiters::WaitList;
 use crate::ffi::object::attached_only;
-use crate::ffi::{Ref, Slot, call};
+use crate::ffi::{Ref, Slot, call, error};
 use crate::stdlib;
 pub use methods::{empty, full, get, get_nowait, put, put_nowait, qsize, task_done};
 use store::{Kind, Store};
@@ -300,7 +300,7 @@ impl Queue {
 #[cold]
 fn raise(class: PyResult<&Bound<'_, PyAny>>) -> PyErr {
     match class.and_then(|class| class.call0()) {
-        Ok(error) => PyErr::from_value(error),
+        Ok(error) => error::raised(&error),
         Err(err) => err,
     }
 }
