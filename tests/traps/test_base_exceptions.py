@@ -155,3 +155,30 @@ def test_another_base_exception_of_a_callback(loop: Loop, errors: list[dict[str,
     go_on(loop)
     assert calls == [1]
     assert isinstance(errors.pop()["exception"], Out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_the_end_of_a_connection(loop: Loop, kind: type[BaseException]) -> None:
+    """The transport is closed all the same; asyncio tells the end again and closes it then."""
+    lost: list[BaseException | None] = []
+
+    class Leaving(asyncio.Protocol):
+        times = 0
+
+        def eof_received(self) -> None:
+            self.times += 1
+            if self.times == 1:
+                raise kind
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            lost.append(exc)
+            loop.stop()
+
+    ours, peer = socket.socketpair()
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(Leaving, ours))
+    peer.close()
+    run_until_out(loop, kind)
+    if not lost:
+        loop.run_forever()
+    assert lost == [None]
+    assert transport.is_closing()

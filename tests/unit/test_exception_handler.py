@@ -1,14 +1,16 @@
 """The exception handler: who is called, with what, in which context, and when it fails itself."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
+import socket
 import sys
 from typing import Any
 
 import pytest
 from loops import Factory
-from recorder import next_turns
+from recorder import CALLBACKS, next_turns
 
 Loop = asyncio.AbstractEventLoop
 
@@ -95,6 +97,94 @@ def test_a_handler_that_fails(plain_loop: Loop, caplog: pytest.LogCaptureFixture
     assert "Unhandled error in exception handler" in record.getMessage()
     assert record.exc_info is not None
     assert record.exc_info[0] is KeyError
+    # Its traceback tells both.
+    assert isinstance(record.exc_info[1], KeyError)
+    assert isinstance(record.exc_info[1].__context__, ValueError)
+
+
+class Failing(asyncio.Protocol):
+    """Fails in one of its callbacks."""
+
+    def __init__(self, method: str) -> None:
+        setattr(self, method, self.fail)
+
+    def fail(self, *_: Any) -> None:
+        raise KeyError("original")
+
+
+@pytest.mark.parametrize("place", ["callback", "done callback", *CALLBACKS])
+def test_the_exception_is_being_handled_meanwhile(plain_loop: Loop, place: str) -> None:
+    """So that `logging.exception()` in a handler shows it, and what is raised has it as context."""
+    seen: list[Any] = []
+
+    def handler(loop: Loop, context: dict[str, Any]) -> None:
+        seen.append((context["exception"], sys.exc_info()[1]))
+
+    def fail(*_: Any) -> None:
+        raise KeyError("original")
+
+    async def main() -> None:
+        future = plain_loop.create_future()
+        if place == "callback":
+            plain_loop.call_soon(fail)
+            await next_turns(2)
+        elif place == "done callback":
+            future.add_done_callback(fail)
+            future.set_result(None)
+            await next_turns(2)
+        else:
+            await fail_in_protocol()
+        assert sys.exc_info()[1] is None
+
+    async def fail_in_protocol() -> None:
+        ours, peer = socket.socketpair()
+        peer.setblocking(False)
+        transport, _ = await plain_loop.connect_accepted_socket(lambda: Failing(place), ours)
+        transport.set_write_buffer_limits(0)
+        transport.write(b"x" * 3_000_000)
+        peer.send(b"x")
+        if place == "eof_received":
+            peer.shutdown(socket.SHUT_WR)
+        elif place == "connection_lost":
+            transport.abort()
+        while not seen:
+            with contextlib.suppress(BlockingIOError):
+                peer.recv(1 << 20)
+            await asyncio.sleep(0)
+        transport.abort()
+        await next_turns(2)
+        peer.close()
+
+    plain_loop.set_exception_handler(handler)
+    plain_loop.run_until_complete(main())
+    ((reported, handled),) = seen
+    assert handled is reported
+    assert isinstance(handled, KeyError)
+
+
+def test_what_is_handled_outside_the_loop_stays_so(plain_loop: Loop) -> None:
+    """Also where the loop runs within a generator, which has a place of its own for it."""
+    outside, inside = LookupError("outside"), LookupError("inside")
+
+    def run() -> Any:
+        run_failing_callback(plain_loop)
+        yield sys.exc_info()[1]
+        try:
+            raise inside
+        except LookupError:
+            run_failing_callback(plain_loop)
+            yield sys.exc_info()[1]
+        yield sys.exc_info()[1]
+
+    plain_loop.set_exception_handler(lambda *_: None)
+    running = run()
+    try:
+        raise outside
+    except LookupError:
+        assert next(running) is outside
+        assert next(running) is inside
+        assert sys.exc_info()[1] is outside
+    assert next(running) is None
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

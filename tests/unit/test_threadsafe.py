@@ -5,7 +5,9 @@ import threading
 import time
 from typing import Any
 
+import loops
 import pytest
+from loops import Factory
 from recorder import next_turns
 
 Loop = asyncio.AbstractEventLoop
@@ -49,6 +51,50 @@ async def test_each_thread_keeps_its_order_and_nothing_is_lost(loop: Loop) -> No
         sender.join()
     for thread in range(threads):
         assert [n for t, n in received if t == thread] == list(range(count))
+
+
+def storm(loop_factory: Factory) -> None:
+    """Threads that queue callbacks without end, from before the loop runs until it is closed."""
+    loop = loop_factory()
+    ran = 0
+    sent: list[int] = []
+
+    def count() -> None:
+        nonlocal ran
+        ran += 1
+
+    def send() -> None:
+        number = 0
+        try:
+            while True:
+                loop.call_soon_threadsafe(count)
+                number += 1
+        except RuntimeError:
+            sent.append(number)
+
+    async def turn() -> None:
+        await asyncio.sleep(0.01)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        loop.run_until_complete(turn())
+    loop.close()
+    for thread in threads:
+        thread.join()
+    # What had been queued when the loop was closed is dropped.
+    assert 0 < ran <= sum(sent)
+    print("the loop had its turns")
+
+
+@pytest.mark.parametrize("loop_name", [name for name in loops.names() if name == "oxloop"])
+def test_a_storm_from_threads_does_not_starve_the_loop(in_child: Any) -> None:
+    """In a process of its own, since what is not run in time fills the memory. asyncio may take
+    many seconds."""
+    assert in_child(storm).stdout == "the loop had its turns\n"
 
 
 async def test_single_wake_ups_between_sleeps_are_not_lost(loop: Loop) -> None:

@@ -29,6 +29,18 @@ def test_it_raises(loop: Loop, method: str) -> None:
     peer.close()
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_reading_does_not_go_on(loop: Loop) -> None:
+    ours, peer = socket.socketpair()
+    transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+    transport.pause_reading()
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport.resume_reading()
+    ours.close()
+    peer.close()
+
+
 def descriptors() -> list[str]:
     return sorted(os.listdir("/proc/self/fd"))
 

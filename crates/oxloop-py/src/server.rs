@@ -140,14 +140,17 @@ impl Server {
         if home.get().debug() {
             let report = PyDict::new(py);
             report.set_item("message", "Error on transport creation for incoming connection")?;
-            report.set_item("exception", error::instance(py, err))?;
+            let exception = error::instance(py, err).into_any();
+            report.set_item("exception", &exception)?;
             if let Some(user_protocol) = user_protocol {
                 report.set_item("protocol", user_protocol)?;
             }
             if let Some(transport) = transport {
                 report.set_item("transport", transport)?;
             }
-            home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+            error::while_handling(&exception, || {
+                home.call_method1(intern!(py, "call_exception_handler"), (report,))
+            })?;
         }
         Ok(())
     }
@@ -233,11 +236,14 @@ impl Server {
         let Some(rest) = rest else { return Err(err) };
         let report = PyDict::new(py);
         report.set_item("message", "socket.accept() out of system resource")?;
-        report.set_item("exception", error::instance(py, err))?;
+        let exception = error::instance(py, err).into_any();
+        report.set_item("exception", &exception)?;
         if let Some(sock) = accepting.get().sock.bound(py) {
             report.set_item("socket", stdlib::transport_socket(py)?.call1((sock,))?)?;
         }
-        home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
+        error::while_handling(&exception, || {
+            home.call_method1(intern!(py, "call_exception_handler"), (report,))
+        })?;
         home.call_method1(intern!(py, "call_later"), (rest.as_secs_f64(), accepting))?;
         Ok(())
     }

@@ -73,6 +73,8 @@ pub struct Timeout {
     key: Cell<Option<TimerKey>>,
     /// The deadline had passed: `fire_soon` is in the ready queue.
     soon: Cell<bool>,
+    /// Those in the queue that were taken back since.
+    stale: Cell<u32>,
 }
 
 attached_only!(Timeout);
@@ -91,6 +93,7 @@ impl Timeout {
             timer: Slot::empty(),
             key: Cell::new(None),
             soon: Cell::new(false),
+            stale: Cell::new(0),
         }
     }
 
@@ -180,6 +183,7 @@ impl Timeout {
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let Some(timer) = self.timer.take() else { return Ok(()) };
         if self.soon.replace(false) {
+            self.stale.set(self.stale.get() + 1);
             return Ok(());
         }
         match self.key.take() {
@@ -193,7 +197,13 @@ impl Timeout {
 
     fn fire_soon(object: &Bound<'_, PyAny>) -> PyResult<()> {
         let slf = object.cast::<Self>()?;
-        if slf.get().soon.replace(false) { Self::fire(slf) } else { Ok(()) }
+        let this = slf.get();
+        // Those taken back come first, in the order in which they were queued.
+        if let Some(left) = this.stale.get().checked_sub(1) {
+            this.stale.set(left);
+            return Ok(());
+        }
+        if this.soon.replace(false) { Self::fire(slf) } else { Ok(()) }
     }
 
     /// The deadline has come.

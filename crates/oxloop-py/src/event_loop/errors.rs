@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::EventLoop;
-use crate::ffi::{Ref, call};
+use crate::ffi::{Ref, call, error};
 use crate::handle::is_fatal;
 use crate::stdlib;
 
@@ -151,7 +151,8 @@ impl EventLoop {
         report.set_item("message", "Unhandled error in exception handler")?;
         report.set_item("exception", err.value(py))?;
         report.set_item("context", context)?;
-        match Self::tolerate(py, default(&report))? {
+        let told = error::while_handling(err.value(py).as_any(), || default(&report));
+        match Self::tolerate(py, told)? {
             None => Ok(()),
             Some(err) => {
                 let info = exc_info(py, err.value(py))?;

@@ -62,9 +62,12 @@ impl RunningLoop {
         let report = || -> PyResult<()> {
             let report = PyDict::new(py);
             report.set_item("message", format!("Exception in callback {}", job.describe(py)))?;
-            report.set_item("exception", error::instance(py, err))?;
-            self.home.bind(py).call_method1(intern!(py, "call_exception_handler"), (report,))?;
-            Ok(())
+            let exception = error::instance(py, err).into_any();
+            report.set_item("exception", &exception)?;
+            let home = self.home.bind(py);
+            error::while_handling(&exception, || {
+                home.call_method1(intern!(py, "call_exception_handler"), (report,)).map(drop)
+            })
         };
         match report() {
             Ok(()) => ControlFlow::Continue(()),

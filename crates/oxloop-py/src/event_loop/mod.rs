@@ -125,6 +125,8 @@ pub struct EventLoop {
     own_clock: Cell<bool>,
     /// The thread in `run_forever` (`threading.get_ident()`).
     thread: Cell<Option<u64>>,
+    /// Calls of `call_soon_threadsafe` that found the ready queue crowded.
+    crowded_calls: Cell<u32>,
     slow_callback_duration_s: Cell<f64>,
     exception_handler: Slot,
     task_factory: Slot,
@@ -287,10 +289,12 @@ impl EventLoop {
         let py = slf.py();
         let report = PyDict::new(py);
         report.set_item("message", message)?;
-        report.set_item("exception", error::instance(py, err))?;
+        let exception = error::instance(py, err).into_any();
+        report.set_item("exception", &exception)?;
         report.set_item(key, object)?;
-        slf.call_method1("call_exception_handler", (report,))?;
-        Ok(())
+        error::while_handling(&exception, || {
+            slf.call_method1("call_exception_handler", (report,)).map(drop)
+        })
     }
 }
 
@@ -342,6 +346,7 @@ impl EventLoop {
             own_timers: Cell::new(false),
             own_clock: Cell::new(false),
             thread: Cell::new(None),
+            crowded_calls: Cell::new(0),
             slow_callback_duration_s: Cell::new(0.1),
             exception_handler: Slot::empty(),
             task_factory: Slot::empty(),

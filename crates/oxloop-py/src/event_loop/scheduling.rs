@@ -3,18 +3,27 @@
 //! These are the hot methods, written against the C array of arguments. Checks of callbacks are
 //! made in debug mode only, and raise at the call, as asyncio's do.
 
+use std::time::Duration;
+
 use oxloop_core::{Deadline, TimerKey};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
 
-use super::{EventLoop, Job, os_error};
+use super::{EventLoop, Job, os_error, thread_ident};
 use crate::ffi::Ref;
 use crate::ffi::fastcall::Args;
 use crate::future::Future;
 use crate::handle::{Arguments, Handle, TimerHandle, context_or_copy};
 use crate::stdlib;
+
+/// Ready jobs from which on other threads that queue more make way for the loop.
+const CROWDED_JOBS: usize = 1024;
+/// Calls from other threads, while the queue is crowded, per pause of one of them.
+const CALLS_PER_PAUSE: u32 = 32;
+/// Such a pause; the kernel adds about as much again.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// Below this, a float has every integer.
 const FLOAT_INTEGERS_MAX: f64 = 9_007_199_254_740_992.0;
@@ -188,7 +197,26 @@ pub fn call_soon_threadsafe<'py>(
     // kept. The wake-up is written only if the loop sleeps; a signal handler's is never lost.
     this.push(Job::Handle(handle.clone()));
     this.core().injector.wake().map_err(|err| os_error("cannot wake the event loop", err))?;
+    if this.core().ready.borrow().len() >= CROWDED_JOBS {
+        make_way(this, py)?;
+    }
     Ok(handle)
+}
+
+/// Threads that queue callbacks without end must not keep the loop from running them. asyncio makes
+/// a system call without the GIL for each callback; here that is seldom needed, so a thread that
+/// finds the queue crowded pauses now and then, for no more in all than those calls would take.
+#[cold]
+fn make_way(this: &EventLoop, py: Python<'_>) -> PyResult<()> {
+    let calls = this.crowded_calls.get().wrapping_add(1);
+    this.crowded_calls.set(calls);
+    if calls % CALLS_PER_PAUSE != 0 {
+        return Ok(());
+    }
+    if this.thread.get() != Some(thread_ident(py)?) {
+        py.detach(|| std::thread::sleep(PAUSE));
+    }
+    Ok(())
 }
 
 /// `call_later(delay, callback, *args, context=None)`

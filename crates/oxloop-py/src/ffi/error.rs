@@ -34,6 +34,38 @@ pub fn raised(exception: &Bound<'_, PyAny>) -> PyErr {
     PyErr::fetch(py)
 }
 
+/// Calls `body` while `exception` is being handled, as in the `except` block that caught it:
+/// `sys.exc_info()` tells it, and what is raised meanwhile has it as its context.
+#[cold]
+pub fn while_handling<R>(exception: &Bound<'_, PyAny>, body: impl FnOnce() -> R) -> R {
+    let py = exception.py();
+    let handled = || {
+        // SAFETY: the caller is attached; the call gives a new reference or null.
+        unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetHandledException()) }
+    };
+    let set = |exception: Option<&Bound<'_, PyAny>>| {
+        // SAFETY: the caller is attached; null stands for none, and the call takes a reference.
+        unsafe {
+            ffi::PyErr_SetHandledException(
+                exception.map_or(std::ptr::null_mut(), |exception| exception.as_ptr()),
+            );
+        }
+    };
+    // What is handled may be so by a caller further out, whose it stays: only what this frame's own
+    // entry held is put back.
+    let before = handled();
+    set(None);
+    let outer = handled();
+    let is_outer = match (&before, &outer) {
+        (Some(before), Some(outer)) => before.is(outer),
+        _ => false,
+    };
+    set(Some(exception));
+    let result = body();
+    set(before.as_ref().filter(|_| !is_outer));
+    result
+}
+
 /// The exception that `err` stands for.
 #[cold]
 pub fn instance(py: Python<'_>, err: PyErr) -> Bound<'_, PyBaseException> {

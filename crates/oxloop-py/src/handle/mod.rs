@@ -263,14 +263,16 @@ impl Handle {
         let text = format!("Exception in callback {}", self.source(py)?);
         let report = PyDict::new(py);
         report.set_item("message", text)?;
-        report.set_item("exception", error::instance(py, err))?;
+        let exception = error::instance(py, err).into_any();
+        report.set_item("exception", &exception)?;
         report.set_item("handle", slf)?;
         if let Some(stack) = self.source_traceback() {
             report.set_item("source_traceback", stack.into_bound(py))?;
         }
         let Some(home) = self.home.bound(py) else { return Ok(()) };
-        home.call_method1(intern!(py, "call_exception_handler"), (report,))?;
-        Ok(())
+        error::while_handling(&exception, || {
+            home.call_method1(intern!(py, "call_exception_handler"), (report,)).map(drop)
+        })
     }
 
     /// `name(args) at file:line` of the callback, as asyncio writes it.

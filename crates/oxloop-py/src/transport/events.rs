@@ -16,6 +16,7 @@ use super::{StreamTransport, reports};
 use crate::convert;
 use crate::event_loop::{Chunk, EventLoop};
 use crate::ffi::call::Exported;
+use crate::handle::is_fatal;
 use crate::protocol;
 
 /// The first job of a transport: `connection_made`, then reading, then the waiter.
@@ -142,6 +143,11 @@ fn ended(transport: &Bound<'_, StreamTransport>, event: ReadEvent) -> PyResult<(
                 // Half-close: the protocol goes on writing and closes when it likes.
                 Ok(true) => Ok(()),
                 Ok(false) => transport.call_method0(intern!(py, "close")).map(drop),
+                // It leaves the loop, and the end is not told again: nothing else would close this.
+                Err(err) if is_fatal(py, &err) => {
+                    let closed = transport.call_method0(intern!(py, "close")).map(drop);
+                    closed.and(Err(err))
+                }
                 Err(err) => StreamTransport::fail(
                     transport,
                     err,

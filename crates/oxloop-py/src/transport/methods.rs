@@ -35,7 +35,13 @@ impl StreamTransport {
         }
         let home = this.home(py)?;
         let resumed = this.with_stream(&home, |stream, driver| stream.resume_reading(driver));
-        let changed = resumed.map_err(|err| crate::convert::os_error(py, err))?;
+        let changed = match resumed {
+            Ok(changed) => changed,
+            Err(err) => {
+                home.get().check_open()?;
+                return Err(crate::convert::os_error(py, err));
+            }
+        };
         if changed && home.get().debug() {
             stdlib::log(py, "debug", &format!("{} resumes reading", slf.repr()?), None)?;
         }

@@ -30,7 +30,9 @@ pub(super) fn report(
     report.set_item("exception", exception)?;
     report.set_item("transport", transport)?;
     report.set_item("protocol", protocol)?;
-    home.call_method1(intern!(py, "call_exception_handler"), (report,)).map(drop)
+    error::while_handling(exception, || {
+        home.call_method1(intern!(py, "call_exception_handler"), (report,)).map(drop)
+    })
 }
 
 /// How `pause_writing` (`pause`) or `resume_writing` of `protocol` ended: its failure is reported.

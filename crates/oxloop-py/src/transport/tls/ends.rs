@@ -102,7 +102,12 @@ impl<'py> Side<'_, 'py> {
     fn send_report(&self, report: Bound<'_, PyDict>) -> PyResult<()> {
         let py = self.py();
         let home = self.0.get().home(py)?;
-        home.call_method1(intern!(py, "call_exception_handler"), (report,)).map(drop)
+        let tell =
+            || home.call_method1(intern!(py, "call_exception_handler"), (&report,)).map(drop);
+        match report.get_item("exception")? {
+            Some(exception) => error::while_handling(&exception, tell),
+            None => tell(),
+        }
     }
 
     /// Aborts the transport below; kernel errors are logged in debug mode, others reported.
