@@ -98,6 +98,10 @@ class Shutdown:
             )
             executor.shutdown(wait=False)
 
+    # Warnings about coroutines that were never awaited name them, and are filtered by that name.
+    shutdown_asyncgens.__qualname__ = "BaseEventLoop.shutdown_asyncgens"
+    shutdown_default_executor.__qualname__ = "BaseEventLoop.shutdown_default_executor"
+
 
 def _resolve(future: asyncio.Future[Any], result: Any) -> None:
     """Set a result unless the future was given up."""

@@ -256,37 +256,6 @@ def test_timeout(ns: Any, run: Run) -> None:
     run(main())
 
 
-def test_a_timeout_that_is_put_off_while_it_expires_is_queued_anew(ns: Any, run: Run) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        order: list[str] = []
-        future = loop.create_future()
-        with pytest.raises(TimeoutError):
-            async with ns.timeout(0) as guard:
-                loop.call_soon(order.append, "before")
-                loop.call_soon(future.set_result, None)
-                guard.reschedule(0)
-                guard.reschedule(None)
-                guard.reschedule(loop.time() - 1)
-                loop.call_soon(order.append, "after")
-                try:
-                    await future
-                    await forever()
-                except asyncio.CancelledError:
-                    order.append("cancelled")
-                    raise
-        assert order == ["before", "after", "cancelled"]
-        assert future.result() is None
-        async with ns.timeout(0) as guard:
-            guard.reschedule(-1)
-            guard.reschedule(None)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        assert not guard.expired()
-
-    run(main())
-
-
 def test_nested_timeouts(ns: Any, run: Run) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):

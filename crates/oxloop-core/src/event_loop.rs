@@ -13,10 +13,12 @@
 //! harmless.
 //!
 //! A wait costs as much as several small jobs, so a loop that always has something to run looks for
-//! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_TICKS`, whichever is first. The
-//! ticks count from the last completion: the jobs that the completions of a wait have made run before
-//! the next wait, so that a busy server deals with all its clients at a time, not with half of them
-//! in turn. A sleep is never started with work at hand, and never while completions are left.
+//! I/O only every `ITERATIONS_PER_POLL` iterations or `POLL_INTERVAL_TICKS`, whichever is first, and
+//! right after an iteration in which the driver was used: what a program does to its own other end
+//! arrives as soon as on a loop that looks every time. The ticks count from the last completion: the
+//! jobs that the completions of a wait have made run before the next wait, so that a busy server
+//! deals with all its clients at a time, not with half of them in turn. A sleep is never started
+//! with work at hand, and never while completions are left.
 //!
 //! Interior mutability, and no borrow alive while the host runs: user code may call back into every
 //! method. So each field is borrowed for single operations only. Hosts must keep to that as well.
@@ -221,6 +223,7 @@ impl<H: Host> EventLoop<H> {
         self.iterations_since_poll.set(iterations);
         let must_poll = !has_jobs
             || self.poll_forced.get()
+            || self.driver.borrow().has_acted()
             || iterations >= ITERATIONS_PER_POLL
             || host.ticks().wrapping_sub(self.attended_at_ticks.get()) >= POLL_INTERVAL_TICKS;
         if must_poll {

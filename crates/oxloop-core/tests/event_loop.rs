@@ -126,9 +126,15 @@ fn new_loop() -> EventLoop<TestHost> {
 
 /// A source that has a byte to read.
 fn readable(event_loop: &EventLoop<TestHost>, name: &'static str) -> (UnixStream, UnixStream) {
-    let (ours, mut peer) = UnixStream::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
+    let (ours, mut peer) = watched(event_loop, name);
     peer.write_all(b"x").unwrap();
+    (ours, peer)
+}
+
+/// A source that is watched and has nothing to read yet.
+fn watched(event_loop: &EventLoop<TestHost>, name: &'static str) -> (UnixStream, UnixStream) {
+    let (ours, peer) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
     let token = event_loop.add_source(ours.as_raw_fd(), name).unwrap();
     event_loop.driver.borrow_mut().submit(token, Op::Recv).unwrap();
     (ours, peer)
@@ -247,14 +253,37 @@ fn busy_loops_see_io_after_a_bounded_number_of_iterations() {
     // A clock that stands still: only the number of iterations counts.
     host.fake_now.set(Some(Deadline(0)));
     event_loop.push(busy(event_loop.clone(), |_| {}));
+    let (_ours, mut peer) = watched(&event_loop, "completion");
     run_once(&event_loop, &host);
-    let _pair = readable(&event_loop, "completion");
+    peer.write_all(b"x").unwrap();
     let waits = host.waits.get();
     for _ in 0..limits::ITERATIONS_PER_POLL {
         run_once(&event_loop, &host);
     }
     assert_eq!(host.trace(), ["completion"]);
     assert_eq!(host.waits.get() - waits, 1);
+    drop(event_loop.close());
+}
+
+#[test]
+fn what_the_program_did_is_looked_for_in_the_next_iteration() {
+    let (event_loop, host) = (std::rc::Rc::new(new_loop()), TestHost::default());
+    host.fake_now.set(Some(Deadline(0)));
+    event_loop.push(busy(event_loop.clone(), |_| {}));
+    run_once(&event_loop, &host);
+    let _pair = readable(&event_loop, "watched just now");
+    run_once(&event_loop, &host);
+    assert_eq!(host.trace(), ["watched just now"]);
+    let (_reader, sender) = watched(&event_loop, "sent just now");
+    sender.set_nonblocking(true).unwrap();
+    let token = event_loop.add_source(sender.as_raw_fd(), "sender").unwrap();
+    run_once(&event_loop, &host);
+    event_loop.driver.borrow_mut().try_send(token, b"x").unwrap();
+    run_once(&event_loop, &host);
+    assert_eq!(host.trace(), ["sent just now"]);
+    let waits = host.waits.get();
+    run_once(&event_loop, &host);
+    assert_eq!(host.waits.get(), waits, "nothing was done");
     drop(event_loop.close());
 }
 

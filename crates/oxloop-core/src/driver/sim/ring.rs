@@ -133,6 +133,7 @@ pub struct RingDriver<C> {
     ghosts: Vec<(Token, Side)>,
     buffer: Box<[u8]>,
     received_bytes: usize,
+    has_acted: bool,
 }
 
 impl<C> RingDriver<C> {
@@ -150,6 +151,7 @@ impl<C> RingDriver<C> {
             ghosts: Vec::new(),
             buffer: vec![0; buffer_bytes.clamp(1, READ_BUFFER_BYTES)].into_boxed_slice(),
             received_bytes: 0,
+            has_acted: false,
         })
     }
 
@@ -332,6 +334,7 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     }
 
     fn register(&mut self, token: Token, fd: RawFd) -> io::Result<()> {
+        self.has_acted = true;
         if fd < 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -351,6 +354,7 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     }
 
     fn release(&mut self, token: Token) -> Option<WriteQueue<C>> {
+        self.has_acted = true;
         self.source(token).ok()?;
         let source = self.sources[token.index()].take()?;
         if self.strikes(Fault::Stale) {
@@ -361,6 +365,7 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     }
 
     fn submit(&mut self, token: Token, op: Op<C>) -> io::Result<Submitted<C>> {
+        self.has_acted = true;
         if self.wake.number().is_none() {
             return Err(closed());
         }
@@ -405,11 +410,13 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     }
 
     fn try_send(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize> {
+        self.has_acted = true;
         let fd = self.number(token)?;
         answered(|| self.kernel.send(fd, bytes), || self.kernel.write(fd, bytes))
     }
 
     fn try_send_vectored(&mut self, token: Token, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.has_acted = true;
         let fd = self.number(token)?;
         let slices = &slices[..slices.len().min(IOVECS_PER_SEND_MAX)];
         let kernel = &self.kernel;
@@ -417,6 +424,7 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     }
 
     fn try_send_to(&mut self, token: Token, bytes: &[u8], to: &SockAddr) -> io::Result<usize> {
+        self.has_acted = true;
         let fd = self.number(token)?;
         let send = || self.kernel.send_to(fd, bytes, to);
         answered(send, || Err(error(libc::ENOTSOCK)))
@@ -432,11 +440,13 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {
+        self.has_acted = true;
         let fd = self.number(token)?;
         self.kernel.shutdown_write(fd)
     }
 
     fn begin_wait(&mut self) -> RingWait {
+        self.has_acted = false;
         let mut interests = Vec::new();
         for source in self.sources.iter().flatten().filter(|source| source.fd >= 0) {
             if let Some(op) = source.read {
@@ -494,6 +504,10 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
             }
         }
         None
+    }
+
+    fn has_acted(&self) -> bool {
+        self.has_acted
     }
 
     fn received(&self) -> &[u8] {

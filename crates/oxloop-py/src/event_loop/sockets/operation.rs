@@ -130,7 +130,12 @@ impl SocketOperation {
     /// Tries the call; waits if it would block.
     fn go_on(&self, py: Python<'_>) -> PyResult<Progress> {
         let sock = Self::part(&self.sock)?.into_bound(py);
-        let err = match self.attempt(py, &sock) {
+        let attempted = self.attempt(py, &sock);
+        if matches!(self.call, Call::SendAll | Call::SendTo | Call::Connect) {
+            // The other end may be this loop's own.
+            Self::part(&self.home)?.bind_as::<EventLoop>(py).get().core().force_poll();
+        }
+        let err = match attempted {
             Ok(Some(value)) => return Ok(Progress::Return(value)),
             Ok(None) => None,
             Err(err) if would_block(py, &err) => Some(err),
