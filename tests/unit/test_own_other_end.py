@@ -6,6 +6,7 @@ Programs, and above all their tests, count on it: asyncio looks for I/O in every
 import asyncio
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from recorder import Recorder, next_turns, with_socket
@@ -55,16 +56,20 @@ async def test_bytes_sent_by_the_loops_socket_calls(loop: Loop) -> None:
     await other.lost
 
 
-async def test_datagrams(loop: Loop) -> None:
+async def test_datagrams(loop: Loop, tmp_path: Path) -> None:
+    """Over Unix sockets, where what is sent is there at once."""
     received: list[bytes] = []
 
     class Receiver(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, _: Any) -> None:
             received.append(data)
 
-    receiver, _ = await loop.create_datagram_endpoint(Receiver, local_addr=("127.0.0.1", 0))
+    path: Any = str(tmp_path / "receiver")
+    receiver, _ = await loop.create_datagram_endpoint(
+        Receiver, local_addr=path, family=socket.AF_UNIX
+    )
     sender, _ = await loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, remote_addr=receiver.get_extra_info("sockname")
+        asyncio.DatagramProtocol, remote_addr=path, family=socket.AF_UNIX
     )
     await next_turns(3)
     for number in range(20):
