@@ -97,6 +97,38 @@ def test_a_storm_from_threads_does_not_starve_the_loop(in_child: Any) -> None:
     assert in_child(storm).stdout == "the loop had its turns\n"
 
 
+class Slow:
+    """Lets other threads run while the interpreter clears its modules."""
+
+    def __del__(self, sleep: Any = time.sleep) -> None:
+        sleep(0.02)
+
+
+KEPT: list[object] = []
+
+
+def leave_a_storm(loop_factory: Factory) -> None:
+    """The interpreter exits while daemon threads pause within `call_soon_threadsafe`."""
+    loop = loop_factory()
+    calls = [0] * 4
+
+    def send(number: int) -> None:
+        while True:
+            loop.call_soon_threadsafe(int)
+            calls[number] += 1
+
+    for number in range(len(calls)):
+        threading.Thread(target=send, args=(number,), daemon=True).start()
+    while min(calls) < 1000:
+        time.sleep(0.001)
+    KEPT.extend((loop, Slow()))
+
+
+@pytest.mark.parametrize("loop_name", [name for name in loops.names() if name == "oxloop"])
+def test_a_storm_does_not_disturb_the_exit(in_child: Any) -> None:
+    assert in_child(leave_a_storm).stderr == ""
+
+
 async def test_single_wake_ups_between_sleeps_are_not_lost(loop: Loop) -> None:
     """A ping-pong of single wake-ups: one that is lost would hang it."""
     rounds = 2000
