@@ -22,7 +22,7 @@ from pathlib import Path
 BATCH = Path(__file__).with_name("batch.py")
 BATCH_SIZE = 1000
 BATCH_TIMEOUT_S = 400
-_REPORT = re.compile(r"panicked at|AddressSanitizer|Fatal Python error|Timeout \(", re.M)
+_REPORT = re.compile(r"panicked at|ERROR: AddressSanitizer|Fatal Python error|Timeout \(", re.M)
 
 
 @dataclass
