@@ -30,6 +30,7 @@ import loops  # noqa: E402
 
 CHILD_TIMEOUT_S = 50
 CONTROL_ATTEMPTS = 3
+REPEATED = pytest.StashKey[list[str]]()
 LOOP_TIMEOUT_S = 30
 
 
@@ -51,12 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a failing control again: asyncio has races of its own; a wrong test fails each time."""
+    """Run a failing control again: asyncio has races of its own; a wrong test fails each time.
+
+    The end of the run says which were.
+    """
     if not _is_control(item):
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for attempt in range(CONTROL_ATTEMPTS):
         if attempt:
+            item.config.stash.setdefault(REPEATED, []).append(item.nodeid)
             item._initrequest()  # type: ignore[attr-defined]
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
         if not any(report.failed for report in reports):
@@ -68,12 +73,20 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _is_control(item: pytest.Item) -> bool:
-    """Whether the test runs on asyncio's loop, which says what is right."""
-    params = item.callspec.params if hasattr(item, "callspec") else {}
+    """Whether the test runs on asyncio's loop with asyncio's names, which say what is right."""
+    if not hasattr(item, "callspec") or "oxloop" in item.callspec.id:
+        return False
+    params = item.callspec.params
     return any(
         getattr(params.get(name), "name", params.get(name)) == "asyncio"
         for name in ("loop_name", "kind")
     )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Name the controls that failed and were run again."""
+    for name in config.stash.get(REPEATED, []):
+        terminalreporter.write_line(f"asyncio itself failed, and was run again: {name}")
 
 
 def pytest_collection_finish() -> None:

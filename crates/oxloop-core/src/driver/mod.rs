@@ -29,14 +29,14 @@
 //! 10. **Ends and errors wake both sides** that are armed, whatever they wait for.
 //! 11. **Datagrams whole.** RecvFrom gives one datagram per completion, cut only if it is longer
 //!     than `READ_BUFFER_BYTES`; one of no bytes is a datagram and not an end.
-//! 12. **What was done is known.** `has_acted` tells whether the caller started, sent, ended or let
-//!     go of anything since the last `begin_wait`.
+//! 12. **What was done is known.** `has_acted` tells whether the caller registered, submitted, sent,
+//!     shut down or released anything since the last `begin_wait`.
 //!
 //! What the caller promises: one op per side; a token is registered once; `begin_wait`, `block`,
 //! `end_wait` in this order with nothing in between, and only when `has_completions` is false.
 //!
-//! `tests/driver_contract.rs`, `tests/datagrams.rs` and `tests/driver_acted.rs` run the same list of behaviours over every
-//! driver.
+//! `tests/driver_contract.rs`, `tests/datagrams.rs` and `tests/driver_acted.rs` run the same list of
+//! behaviours over every driver.
 
 pub mod any_kernel;
 pub mod descriptor;
@@ -102,8 +102,8 @@ pub trait Driver<C: AsRef<[u8]>> {
     fn next_completion(&mut self) -> Option<Completion<C>>;
     /// The bytes of the last `Received` or `ReceivedFrom`.
     fn received(&self) -> &[u8];
-    /// Whether something was started, sent, ended or let go of since the last `begin_wait`: the next
-    /// wait may find what the program itself has brought about.
+    /// Whether something was registered, submitted, sent, shut down or released since the last
+    /// `begin_wait`: the next wait may find what the program itself has brought about.
     fn has_acted(&self) -> bool;
     /// Closes the driver's own descriptors; every later call that needs them fails. Idempotent.
     fn close(&mut self);

@@ -101,7 +101,7 @@ impl EventLoop {
         let executor = match this.resolver.bound(py) {
             Some(executor) => executor,
             None => {
-                // Checks for forgotten threads let pass what begins as the loop's own threads do.
+                // Programs that look for forgotten threads let those pass that asyncio has named.
                 let executor =
                     Self::new_executor(py, "asyncio_resolver", Some(RESOLVER_THREADS_MAX))?;
                 this.resolver.set(Ref::from_borrowed(&executor));

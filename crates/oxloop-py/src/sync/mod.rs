@@ -59,29 +59,23 @@ fn plain_repr(object: &Bound<'_, PyAny>, state: &str, waiters: usize) -> PyResul
 /// What an instance gives as its `__class__`: asyncio's class, so that `isinstance` holds in code
 /// that knows only asyncio; for an instance of a Python subclass its own class.
 fn asyncio_class<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = object.py();
-    let known = if call::is_exactly::<Lock>(object) {
-        stdlib::asyncio_lock(py)?
-    } else if call::is_exactly::<Event>(object) {
-        stdlib::asyncio_event(py)?
-    } else if call::is_exactly::<Condition>(object) {
-        stdlib::asyncio_condition(py)?
-    } else if call::is_exactly::<Semaphore>(object) {
-        stdlib::asyncio_semaphore(py)?
-    } else if call::is_exactly::<BoundedSemaphore>(object) {
-        stdlib::asyncio_bounded_semaphore(py)?
-    } else if call::is_exactly::<Barrier>(object) {
-        stdlib::asyncio_barrier(py)?
-    } else if call::is_exactly::<Queue>(object) {
-        stdlib::asyncio_queue(py)?
-    } else if call::is_exactly::<LifoQueue>(object) {
-        stdlib::asyncio_lifo_queue(py)?
-    } else if call::is_exactly::<PriorityQueue>(object) {
-        stdlib::asyncio_priority_queue(py)?
-    } else {
-        return Ok(object.get_type().into_any());
-    };
-    Ok(known.clone())
+    type Is = fn(&Bound<'_, PyAny>) -> bool;
+    type Named = for<'py> fn(Python<'py>) -> PyResult<&'py Bound<'py, PyAny>>;
+    const KNOWN: [(Is, Named); 9] = [
+        (call::is_exactly::<Lock>, stdlib::asyncio_lock),
+        (call::is_exactly::<Event>, stdlib::asyncio_event),
+        (call::is_exactly::<Condition>, stdlib::asyncio_condition),
+        (call::is_exactly::<Semaphore>, stdlib::asyncio_semaphore),
+        (call::is_exactly::<BoundedSemaphore>, stdlib::asyncio_bounded_semaphore),
+        (call::is_exactly::<Barrier>, stdlib::asyncio_barrier),
+        (call::is_exactly::<Queue>, stdlib::asyncio_queue),
+        (call::is_exactly::<LifoQueue>, stdlib::asyncio_lifo_queue),
+        (call::is_exactly::<PriorityQueue>, stdlib::asyncio_priority_queue),
+    ];
+    match KNOWN.iter().find(|(is, _)| is(object)) {
+        Some((_, named)) => named(object.py()).cloned(),
+        None => Ok(object.get_type().into_any()),
+    }
 }
 
 /// Whether an error is a CancelledError.
