@@ -4,7 +4,8 @@
 
 The rules stand in the tables below: what the sources of a layer must not name, in code (comments
 and strings do not count), and what no file of the project may contain. Beyond the tables, the
-dependency tree of oxloop-core is free of Python.
+dependency tree of oxloop-core is free of Python, and no two test modules share a name (pytest
+imports those outside packages by their bare name, and collects neither when two are one).
 
 Each finding is one line, `file:line: rule: why`. Exit status 1 when there is any.
 """
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 
 LINES_MAX = 600
 
@@ -158,6 +159,22 @@ def python_in_tree(tree: str) -> Iterator[str]:
             yield f"crates/oxloop-core/Cargo.toml:1: Python in the core: it depends on {name}"
 
 
+def shared_names(names: list[str]) -> Iterator[str]:
+    """Test modules that pytest can't collect in one run, for their name is another's too.
+
+    Args:
+        names: the paths of the project's files, from its root, with slashes.
+    """
+    packages = {str(PurePath(name).parent) for name in names if name.endswith("/__init__.py")}
+    first: dict[str, str] = {}
+    for name in names:
+        path = PurePath(name)
+        if path.match("test_*.py") and str(path.parent) not in packages:
+            known = first.setdefault(path.name, name)
+            if known != name:
+                yield f"{name}:1: a shared name: {known} has it, pytest imports only one of them"
+
+
 def project_files(root: Path) -> list[str]:
     """The project's files: those that git has or would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -180,6 +197,7 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"check_layers: {' '.join(error.cmd)}: {error.stderr.strip()}", file=sys.stderr)
         return 1
+    found += shared_names(names)
     checked = 0
     for name in names:
         if matches(name, UNCHECKED):

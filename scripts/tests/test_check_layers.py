@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from check_layers import LINES_MAX, findings_in, python_in_tree
+from check_layers import LINES_MAX, findings_in, python_in_tree, shared_names
 
 CORE = "crates/oxloop-core/src"
 PY = "crates/oxloop-py/src"
@@ -71,3 +71,15 @@ def test_python_in_the_dependency_tree() -> None:
     found = list(python_in_tree("oxloop-core v0.1.0\npyo3-ffi v0.30.1\nlibc v0.2.1\n"))
     assert len(found) == 1
     assert "pyo3-ffi" in found[0]
+
+
+def test_test_modules_of_one_name_are_found() -> None:
+    found = list(shared_names(["tests/cli/test_a.py", "tests/unit/test_a.py", "tests/test_b.py"]))
+    assert [finding.split(": ")[:2] for finding in found] == [
+        ["tests/unit/test_a.py:1", "a shared name"]
+    ]
+
+
+def test_test_modules_of_a_package_may_share_a_name() -> None:
+    names = ["tests/unit/test_a.py", "tests/eco/__init__.py", "tests/eco/test_a.py", "x/a.py"]
+    assert list(shared_names(names)) == []
