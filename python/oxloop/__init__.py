@@ -18,22 +18,9 @@ from typing import Any as _Any
 from oxloop import _interpreter, _namespace
 from oxloop._eager import create_eager_task_factory, eager_task_factory
 from oxloop._loop import EventLoop
-from oxloop._oxloop import (
-    Barrier,
-    BoundedSemaphore,
-    Condition,
-    Event,
-    Future,
-    LifoQueue,
-    Lock,
-    PriorityQueue,
-    Queue,
-    QueueShutDown,
-    Semaphore,
-    Task,
+from oxloop._native_combinators import (
     TaskGroup,
     Timeout,
-    __version__,
     as_completed,
     create_task,
     ensure_future,
@@ -47,6 +34,21 @@ from oxloop._oxloop import (
     wait,
     wait_for,
     wrap_future,
+)
+from oxloop._oxloop import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Future,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    QueueShutDown,
+    Semaphore,
+    Task,
+    __version__,
 )
 from oxloop._runner import Runner, get_event_loop, new_event_loop, run
 from oxloop._server import Server

@@ -13,14 +13,13 @@ Source of behaviour: CPython `Lib/asyncio/base_events.py`.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import sys
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
+from . import _socket_files
 from ._listening import _set_reuse_port as set_reuse_port
 
 # (family, proto), (local address, remote address)
@@ -109,7 +108,7 @@ class Datagrams:
                 if addr is not None and not isinstance(addr, str):
                     raise TypeError("string is expected")
             if local_addr and local_addr[0] != "\x00":
-                _remove_stale_socket(local_addr)
+                _socket_files.remove_stale(local_addr)
             return [((family, proto), (local_addr, remote_addr))]
         pairs: dict[tuple[int, int], list[Any]] = {}
         for index, addr in enumerate((local_addr, remote_addr)):
@@ -185,18 +184,6 @@ def _check_given_socket(sock: socket.socket, options: dict[str, Any]) -> None:
             "socket modifier keyword arguments can not be used "
             f"when sock is specified. ({problems})"
         )
-
-
-def _remove_stale_socket(path: str) -> None:
-    """Remove what a former process has left at `path`, if it is a socket."""
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-    except OSError as err:
-        # The permissions may allow nothing but to make sockets there: let bind() find out.
-        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, err)
 
 
 def _log_endpoint(local_addr: Any, remote_addr: Any, transport: Any, protocol: Any) -> None:

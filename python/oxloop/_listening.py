@@ -10,12 +10,12 @@ import errno
 import os
 import socket
 import ssl as ssl_module
-import stat
 import sys
 from asyncio.log import logger
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from . import _socket_files
 from ._attempts import bind_error
 from ._connections import (
     ProtocolFactory,
@@ -126,7 +126,7 @@ class Servers:
             ssl_handshake_timeout,
             ssl_shutdown_timeout,
             start_serving,
-            _path_remover(sock) if cleanup_socket else None,
+            _socket_files.remover(sock) if cleanup_socket else None,
             is_given=is_given,
         )
 
@@ -266,24 +266,12 @@ def _set_reuse_port(sock: socket.socket) -> None:
         ) from None
 
 
-def _is_abstract(path: str | bytes) -> bool:
-    """True for a name that has no file."""
-    return path[:1] in ("", "\0", b"", b"\0")
-
-
 def _bind_unix(path: str | bytes) -> socket.socket:
     """A Unix stream socket bound to `path`, in place of one that nobody uses any more."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if not _is_abstract(path):
-            try:
-                if stat.S_ISSOCK(os.stat(path).st_mode):
-                    os.remove(path)
-            except FileNotFoundError:
-                pass
-            except OSError as err:
-                # The folder may only allow to create.
-                logger.error("Unable to check or remove stale UNIX socket %r: %r", path, err)
+        if not _socket_files.is_abstract(path):
+            _socket_files.remove_stale(path)
         try:
             sock.bind(path)
         except OSError as exc:
@@ -294,25 +282,3 @@ def _bind_unix(path: str | bytes) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _path_remover(sock: socket.socket) -> Callable[[], None] | None:
-    """A function that removes the path of a bound socket, unless it was replaced meanwhile."""
-    path = sock.getsockname()
-    if _is_abstract(path):
-        return None
-    try:
-        inode = os.stat(path).st_ino
-    except FileNotFoundError:
-        return None
-
-    def remove() -> None:
-        try:
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as err:
-            logger.error("Unable to clean up listening UNIX socket %r: %r", path, err)
-
-    return remove

@@ -1,6 +1,11 @@
-# The types of the simulated kernel, a part of `_oxloop.pyi`: there is no module of this name.
+# The types of the simulated kernel.
 
 from typing import Self, final
+
+__all__ = [
+    "_SimSocket",
+    "_Simulation",
+]
 
 # A simulated kernel: what `oxloop.testing` stands on.
 @final

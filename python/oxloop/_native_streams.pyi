@@ -1,4 +1,4 @@
-# The types of the native streams, a part of `_oxloop.pyi`: there is no module of this name.
+# The types of the native streams.
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,6 +7,14 @@ from typing import Any, Self, final
 from typing_extensions import Buffer, disjoint_base
 
 from oxloop._oxloop import _Coroutine
+
+__all__ = [
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
+    "_ClientDone",
+    "_set_stream_classes",
+]
 
 @disjoint_base
 class StreamReader:

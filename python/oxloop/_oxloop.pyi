@@ -22,7 +22,6 @@ from typing import (
     Final,
     Literal,
     Self,
-    SupportsIndex,
     TextIO,
     TypeAlias,
     TypeVar,
@@ -33,7 +32,8 @@ from weakref import WeakSet
 
 from typing_extensions import Buffer, disjoint_base
 
-from oxloop._combinators import *
+from oxloop._native_combinators import *
+from oxloop._native_server import Server, _Listener, remove_socket, socket_inode
 from oxloop._native_simulation import _SimSocket, _Simulation
 from oxloop._native_streams import (
     StreamReader,
@@ -87,6 +87,8 @@ __all__ = [
     "LifoQueue",
     "PriorityQueue",
     "QueueShutDown",
+    "socket_inode",
+    "remove_socket",
     "describe_driver",
     "_after_fork_in_child",
     "_expect_main_interpreter",
@@ -357,34 +359,6 @@ class TimerHandle(Handle, asyncio.TimerHandle):
     @property
     def _scheduled(self) -> bool: ...
 
-@disjoint_base
-class Server:
-    def __new__(
-        cls,
-        loop: EventLoop,
-        sockets: Iterable[socket.socket],
-        protocol_factory: Callable[[], asyncio.BaseProtocol],
-        ssl_context: ssl.SSLContext | None,
-        backlog: SupportsIndex,
-        ssl_handshake_timeout: float | None = None,
-        ssl_shutdown_timeout: float | None = None,
-    ) -> Self: ...
-    @property
-    def sockets(self) -> tuple[socket.socket, ...]: ...
-    def get_loop(self) -> asyncio.AbstractEventLoop: ...
-    def is_serving(self) -> bool: ...
-    def close(self) -> None: ...
-    def _start_serving(self) -> None: ...
-    def _attach(self, transport: asyncio.BaseTransport) -> None: ...
-    def _detach(self, transport: asyncio.BaseTransport) -> None: ...
-    @property
-    def _active_count(self) -> int: ...
-    @property
-    def _clients(self) -> WeakSet[asyncio.Transport]: ...
-    @property
-    def _sockets(self) -> list[socket.socket] | None: ...
-    _on_close: Callable[[], object] | None
-
 @final
 class StreamTransport(asyncio.Transport):
     # The methods of asyncio.Transport are as declared there.
@@ -593,8 +567,3 @@ class _Coroutine(Coroutine[Any, None, _T_co]):
     def cr_running(self) -> bool: ...
     @property
     def cr_suspended(self) -> bool: ...
-
-# A listening socket of a Server; calling it ends the rest after a failed accept.
-@final
-class _Listener:
-    def __call__(self) -> None: ...

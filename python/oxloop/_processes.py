@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from asyncio.base_events import BaseEventLoop
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
@@ -419,70 +420,11 @@ def _wait_in_thread(loop: Any, pid: int, reap: Callable[[], None]) -> None:
 class Processes:
     """The coroutines of the loop that start processes; a mixin of `EventLoop`."""
 
-    async def subprocess_exec(
-        self: Any,
-        protocol_factory: Callable[[], Any],
-        program: Any,
-        *args: Any,
-        stdin: Any = subprocess.PIPE,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
-        universal_newlines: bool = False,
-        shell: bool = False,
-        bufsize: int = 0,
-        encoding: None = None,
-        errors: None = None,
-        text: bool | None = None,
-        **kwargs: Any,
-    ) -> tuple[Any, Any]:
-        """Start a process from a program and its arguments; `kwargs` are those of `Popen`.
-
-        Returns `(transport, protocol)`. Errors are those of `subprocess.Popen`.
-        """
-        if shell:
-            raise ValueError("shell must be False")
-        _refuse_text(universal_newlines, bufsize, encoding, errors, text)
-        protocol = protocol_factory()
-        name = f"execute program {program!r}"
-        transport = await self._make_subprocess_transport(
-            protocol, (program, *args), False, stdin, stdout, stderr, bufsize, **kwargs
-        )
-        if self.get_debug():
-            logger.info("%s: %r", name, transport)
-        return transport, protocol
-
-    async def subprocess_shell(
-        self: Any,
-        protocol_factory: Callable[[], Any],
-        cmd: str | bytes,
-        *,
-        stdin: Any = subprocess.PIPE,
-        stdout: Any = subprocess.PIPE,
-        stderr: Any = subprocess.PIPE,
-        universal_newlines: bool = False,
-        shell: bool = True,
-        bufsize: int = 0,
-        encoding: None = None,
-        errors: None = None,
-        text: bool | None = None,
-        **kwargs: Any,
-    ) -> tuple[Any, Any]:
-        """Start a process from a line for the shell; `kwargs` are those of `Popen`.
-
-        Returns `(transport, protocol)`. Errors are those of `subprocess.Popen`.
-        """
-        if not isinstance(cmd, bytes | str):
-            raise ValueError("cmd must be a string")
-        if not shell:
-            raise ValueError("shell must be True")
-        _refuse_text(universal_newlines, bufsize, encoding, errors, text)
-        protocol = protocol_factory()
-        transport = await self._make_subprocess_transport(
-            protocol, cmd, True, stdin, stdout, stderr, bufsize, **kwargs
-        )
-        if self.get_debug():
-            logger.info("run shell command %r: %r", cmd, transport)
-        return transport, protocol
+    # asyncio's own coroutines: they check the arguments, make the protocol and call what is below.
+    # blockbuster knows them, and lets `Popen` wait in them until the program is loaded.
+    subprocess_exec = BaseEventLoop.subprocess_exec
+    subprocess_shell = BaseEventLoop.subprocess_shell
+    _log_subprocess = BaseEventLoop._log_subprocess  # type: ignore[attr-defined]
 
     async def _make_subprocess_transport(
         self: Any,
@@ -512,19 +454,3 @@ class Processes:
             await transport._wait()
             raise
         return transport
-
-
-def _refuse_text(
-    universal_newlines: Any, bufsize: int, encoding: Any, errors: Any, text: Any
-) -> None:
-    """ValueError for what only makes sense where text is read and written in blocks."""
-    if universal_newlines:
-        raise ValueError("universal_newlines must be False")
-    if bufsize != 0:
-        raise ValueError("bufsize must be 0")
-    if text:
-        raise ValueError("text must be False")
-    if encoding is not None:
-        raise ValueError("encoding must be None")
-    if errors is not None:
-        raise ValueError("errors must be None")

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from typing import Any
 
-from . import _oxloop
+from . import _native_server
 
 __all__ = ["Server"]
 
@@ -17,7 +17,7 @@ __all__ = ["Server"]
 _WAITS_FOR_CLIENTS = sys.version_info >= (3, 12, 1)
 
 
-class Server(_oxloop.Server, asyncio.AbstractServer):
+class Server(_native_server.Server, asyncio.AbstractServer):
     """Listening sockets and what serves their connections. Made by the loop.
 
     An asynchronous context manager: `async with server:` closes it and waits.

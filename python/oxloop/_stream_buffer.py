@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from oxloop._oxloop import StreamReader
+    from oxloop._native_streams import StreamReader
 
 # Methods of bytearray that change it.
 _CHANGING = frozenset(

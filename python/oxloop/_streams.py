@@ -19,7 +19,7 @@ from asyncio import streams
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from oxloop import _oxloop
+from oxloop import _native_streams
 from oxloop._stream_buffer import StreamBuffer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ DEFAULT_LIMIT = 2**16
 ClientConnected = Callable[["StreamReader", "StreamWriter"], Awaitable[None] | None]
 
 
-class StreamReader(_oxloop.StreamReader, streams.StreamReader):  # type: ignore[misc]
+class StreamReader(_native_streams.StreamReader, streams.StreamReader):  # type: ignore[misc]
     """The reading end of a stream: `read`, `readexactly`, `readuntil`, `readline`, `async for`.
 
     Args:
@@ -57,7 +57,7 @@ class StreamReader(_oxloop.StreamReader, streams.StreamReader):  # type: ignore[
         self._replace_unread(bytes(data))
 
 
-class StreamReaderProtocol(_oxloop.StreamReaderProtocol, streams.StreamReaderProtocol):
+class StreamReaderProtocol(_native_streams.StreamReaderProtocol, streams.StreamReaderProtocol):
     """The protocol between a transport and a reader; writers ask it when they must wait.
 
     Args:
@@ -84,7 +84,7 @@ class StreamReaderProtocol(_oxloop.StreamReaderProtocol, streams.StreamReaderPro
             reader._transport = transport
 
 
-class StreamWriter(_oxloop.StreamWriter, streams.StreamWriter):
+class StreamWriter(_native_streams.StreamWriter, streams.StreamWriter):
     """The writing end of a stream: `write`, `writelines`, `drain`, `close`, `start_tls`.
 
     Args:
@@ -97,7 +97,7 @@ class StreamWriter(_oxloop.StreamWriter, streams.StreamWriter):
     __slots__ = ()
 
 
-_oxloop._set_stream_classes(StreamReader, StreamWriter, StreamReaderProtocol)
+_native_streams._set_stream_classes(StreamReader, StreamWriter, StreamReaderProtocol)
 
 
 def _client(limit: int) -> tuple[asyncio.AbstractEventLoop, StreamReader, StreamReaderProtocol]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from . import _oxloop
+from . import _native_simulation
 from ._loop import EventLoop
 
 __all__ = ["SimEventLoop", "run"]
@@ -64,7 +64,7 @@ class SimEventLoop(EventLoop):
         bytes_per_s: int = 0,
         faults: Mapping[str, int] | None = None,
     ) -> SimEventLoop:
-        simulation = _oxloop._Simulation(seed, round(latency_s * _NS_PER_S), bytes_per_s)
+        simulation = _native_simulation._Simulation(seed, round(latency_s * _NS_PER_S), bytes_per_s)
         loop: SimEventLoop = super().__new__(cls, _simulation=simulation)  # type: ignore[call-arg]
         loop._simulation = simulation
         loop._hosts = {}
@@ -82,7 +82,7 @@ class SimEventLoop(EventLoop):
         for name, rate in (faults or {}).items():
             self.set_fault(name, rate)
 
-    _simulation: _oxloop._Simulation
+    _simulation: _native_simulation._Simulation
     _hosts: dict[str, str]
 
     # The simulation
@@ -194,7 +194,7 @@ class SimEventLoop(EventLoop):
             connected.close()
             raise
 
-    async def _until_connected(self, sock: _oxloop._SimSocket, address: Any) -> None:
+    async def _until_connected(self, sock: _native_simulation._SimSocket, address: Any) -> None:
         decided: asyncio.Future[None] = self.create_future()
         number = sock.fileno()
 

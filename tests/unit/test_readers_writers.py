@@ -327,9 +327,23 @@ async def test_no_number(loop: Loop, error: type[Exception] | None) -> None:
             remove(odd)
 
 
-async def test_a_negative_number(loop: Loop) -> None:
-    with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
-        loop.add_reader(-1, print)
+@pytest.mark.parametrize("number", [-1, -(2**31) - 1, -(2**70)])
+async def test_a_negative_number(loop: Loop, number: int) -> None:
+    for call in (loop.add_reader, loop.add_writer):
+        with pytest.raises(ValueError, match=f"Invalid file descriptor: {number}$"):
+            call(number, print)
+    for remove in (loop.remove_reader, loop.remove_writer):
+        with pytest.raises(ValueError, match=f"Invalid file descriptor: {number}$"):
+            remove(number)
+
+
+@pytest.mark.parametrize("number", [2**31, 2**70])
+async def test_a_number_that_no_descriptor_has(loop: Loop, number: int) -> None:
+    for call in (loop.add_reader, loop.add_writer):
+        with pytest.raises(OverflowError, match="too large to convert to C int"):
+            call(number, print)
+    assert loop.remove_reader(number) is False
+    assert loop.remove_writer(number) is False
 
 
 async def test_a_descriptor_of_a_transport_is_refused(loop: Loop, pair: Pair) -> None:

@@ -17,6 +17,7 @@ mod protocol;
 mod runner;
 mod server;
 mod simulation;
+mod socket_file;
 mod stdlib;
 mod streams;
 mod sync;
@@ -144,6 +145,8 @@ fn _oxloop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sync::install(module)?;
     module.add_function(wrap_pyfunction!(future::future_add_to_awaited_by, module)?)?;
     module.add_function(wrap_pyfunction!(future::future_discard_from_awaited_by, module)?)?;
+    module.add_function(wrap_pyfunction!(socket_file::socket_inode, module)?)?;
+    module.add_function(wrap_pyfunction!(socket_file::remove_socket, module)?)?;
     module.add_function(wrap_pyfunction!(describe_driver, module)?)?;
     module.add_function(wrap_pyfunction!(_after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(_expect_main_interpreter, module)?)?;

@@ -9,7 +9,9 @@
 use std::os::fd::RawFd;
 
 use oxloop_core::{Driver as _, Op, Outcome, Side, Token};
-use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
@@ -92,13 +94,13 @@ pub fn file_number(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         PyValueError::new_err(format!("Invalid file object: {text}"))
     };
     let number = if object.is_instance_of::<PyInt>() {
-        object.extract::<i64>()?
+        object.clone()
     } else {
         let number = object
             .call_method0(intern!(py, "fileno"))
             .and_then(|number| py.get_type::<PyInt>().call1((number,)));
         match number {
-            Ok(number) => number.extract::<i64>()?,
+            Ok(number) => number,
             Err(err)
                 if err.is_instance_of::<PyAttributeError>(py)
                     || err.is_instance_of::<PyTypeError>(py)
@@ -109,8 +111,11 @@ pub fn file_number(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
             Err(err) => return Err(err),
         }
     };
-    match RawFd::try_from(number) {
+    match number.extract::<RawFd>() {
         Ok(fd) if fd >= 0 => Ok(fd),
+        Err(_) if number.ge(0)? => {
+            Err(PyOverflowError::new_err("Python int too large to convert to C int"))
+        }
         _ => Err(PyValueError::new_err(format!("Invalid file descriptor: {number}"))),
     }
 }
@@ -266,9 +271,26 @@ impl EventLoop {
         })
     }
 
-    /// The number to stop watching. ValueError for a file that is closed and was not watched.
-    fn watched_number(&self, file: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-        file_number(file).or_else(|err| self.former_number(file).ok_or(err))
+    /// The number to stop watching; None for one that no descriptor has.
+    ///
+    /// ValueError for a file that is closed and was not watched.
+    fn watched_number(&self, file: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
+        match file_number(file) {
+            Err(err) if err.is_instance_of::<PyOverflowError>(file.py()) => Ok(None),
+            number => number.or_else(|err| self.former_number(file).ok_or(err)).map(Some),
+        }
+    }
+
+    /// Stop watching for the program; False if it did not watch.
+    fn remove_programs_watcher(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        side: Side,
+    ) -> PyResult<bool> {
+        if let Some(number) = slf.get().watched_number(fd)? {
+            slf.get().ensure_no_transport(slf.py(), number)?;
+        }
+        Self::remove_watcher(slf, fd, side)
     }
 
     fn remove_watcher(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
@@ -277,7 +299,10 @@ impl EventLoop {
             return Ok(false);
         }
         this.check_process()?;
-        Self::unwatch(slf, this.watched_number(fd)?, side)
+        match this.watched_number(fd)? {
+            Some(number) => Self::unwatch(slf, number, side),
+            None => Ok(false),
+        }
     }
 }
 
@@ -301,8 +326,7 @@ impl EventLoop {
 
     /// Stop watching `fd` for reading; False if it was not watched.
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().ensure_no_transport(slf.py(), slf.get().watched_number(fd)?)?;
-        Self::remove_watcher(slf, fd, Side::Read)
+        Self::remove_programs_watcher(slf, fd, Side::Read)
     }
 
     /// Call `callback(*args)` whenever `fd` (an int or an object with `fileno()`) can be written.
@@ -319,8 +343,7 @@ impl EventLoop {
 
     /// Stop watching `fd` for writing; False if it was not watched.
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().ensure_no_transport(slf.py(), slf.get().watched_number(fd)?)?;
-        Self::remove_watcher(slf, fd, Side::Write)
+        Self::remove_programs_watcher(slf, fd, Side::Write)
     }
 
     #[pyo3(signature = (fd, callback, *args))]

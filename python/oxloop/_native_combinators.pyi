@@ -1,5 +1,4 @@
-# The types of the native combinators, which are a part of the extension module: a stub of its own
-# because of its length. There is no module of this name.
+# The types of the native combinators.
 
 import asyncio
 from types import TracebackType
@@ -11,7 +10,7 @@ from oxloop._oxloop import Future, _Coroutine
 
 _T = TypeVar("_T")
 
-__all__: list[str] = [
+__all__ = [
     "Timeout",
     "TaskGroup",
     "_AsCompletedIterator",
