@@ -10,6 +10,10 @@ pub const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes taken from one source per wake. One that sends without end must not starve the others.
 pub const READ_BYTES_PER_WAKE_MAX: usize = 256 * 1024;
 
+/// A receive of so many bytes is followed by one into an object of its own, made as large as what
+/// waits. Asking for that costs about as much as copying so many bytes out of the shared buffer.
+pub const LARGE_RECEIVE_BYTES: usize = 16 * 1024;
+
 /// Buffered bytes above which the protocol is asked to pause writing; asyncio's value.
 pub const WRITE_HIGH_WATER_BYTES: usize = 64 * 1024;
 
@@ -59,6 +63,7 @@ pub const READY_JOBS_KEPT_MAX: usize = 64 * 1024;
 pub const TIMERS_KEPT_MAX: usize = 16 * 1024;
 
 const _: () = assert!(READ_BYTES_PER_WAKE_MAX >= READ_BUFFER_BYTES);
+const _: () = assert!(LARGE_RECEIVE_BYTES >= 1 && LARGE_RECEIVE_BYTES <= READ_BUFFER_BYTES);
 const _: () = assert!(WRITE_LOW_WATER_BYTES < WRITE_HIGH_WATER_BYTES);
 // The kernel refuses more than 1024 slices (UIO_MAXIOV) in one call.
 const _: () = assert!(IOVECS_PER_SEND_MAX >= 1 && IOVECS_PER_SEND_MAX <= 1024);

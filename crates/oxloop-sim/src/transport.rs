@@ -393,10 +393,16 @@ impl<D: SimulatedDriver> App<D> {
             }
             Outcome::Readable if mode == ReadMode::Poll => {
                 let mut buf = vec![0; 1 + self.below(4_096) as usize];
-                let event = self.with(place, |transport, driver| {
+                let (event, is_right) = self.with(place, |transport, driver| {
+                    // More may come between the two calls, but what waits does not vanish.
+                    let waits = driver.waiting_bytes(token).is_ok_and(|count| count > 0);
                     let result = driver.try_recv(token, &mut buf);
-                    transport.stream.on_received(driver, result)
+                    let is_right = !(waits && matches!(result, Ok(0)));
+                    (transport.stream.on_received(driver, result), is_right)
                 });
+                if !is_right {
+                    self.violation("bytes that waited were not there");
+                }
                 let count = if let ReadEvent::Data(count) = event { count } else { 0 };
                 self.read(place, event, &buf[..count]);
             }

@@ -5,6 +5,7 @@
 //! the core's own users take.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -139,6 +140,22 @@ impl Kernel for AnyKernel {
         match self {
             AnyKernel::Linux => Linux.recv(fd, buf),
             AnyKernel::Simulated(kernel) => kernel.recv(fd, buf),
+        }
+    }
+
+    #[inline]
+    fn recv_uninit(&self, fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        match self {
+            AnyKernel::Linux => Linux.recv_uninit(fd, room),
+            AnyKernel::Simulated(kernel) => kernel.recv_uninit(fd, room),
+        }
+    }
+
+    #[inline]
+    fn waiting_bytes(&self, fd: RawFd) -> io::Result<usize> {
+        match self {
+            AnyKernel::Linux => Linux.waiting_bytes(fd),
+            AnyKernel::Simulated(kernel) => kernel.waiting_bytes(fd),
         }
     }
 

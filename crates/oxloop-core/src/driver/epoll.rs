@@ -21,6 +21,7 @@ mod transfer;
 mod wakeup;
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -410,6 +411,16 @@ impl<C: AsRef<[u8]>, K: Kernel> Driver<C> for EpollDriver<C, K> {
     fn try_recv(&mut self, token: Token, buf: &mut [u8]) -> io::Result<usize> {
         let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
         registration.recv(&self.kernel, buf)
+    }
+
+    fn try_recv_uninit(&mut self, token: Token, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
+        registration.recv_uninit(&self.kernel, room)
+    }
+
+    fn waiting_bytes(&mut self, token: Token) -> io::Result<usize> {
+        let registration = self.registrations.get(token).ok_or(io::ErrorKind::NotFound)?;
+        self.kernel.waiting_bytes(registration.fd)
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ pub trait Kernel: Clone + fmt::Debug + Send + Sync + 'static {
     fn write_vectored(&self, fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     /// recv.
     fn recv(&self, fd: RawFd, buf: &mut [u8]) -> io::Result<usize>;
+    /// recv into memory that nobody has written yet; so many of its first bytes are written then.
+    fn recv_uninit(&self, fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        self.recv(fd, fd::zeroed(room))
+    }
+    /// FIONREAD: bytes that wait to be received.
+    fn waiting_bytes(&self, fd: RawFd) -> io::Result<usize>;
     /// send.
     fn send(&self, fd: RawFd, bytes: &[u8]) -> io::Result<usize>;
     /// sendmsg without an address.
@@ -144,6 +151,16 @@ impl Kernel for Linux {
     #[inline]
     fn recv(&self, fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
         socket::recv(fd, buf)
+    }
+
+    #[inline]
+    fn recv_uninit(&self, fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        socket::recv_uninit(fd, room)
+    }
+
+    #[inline]
+    fn waiting_bytes(&self, fd: RawFd) -> io::Result<usize> {
+        socket::waiting_bytes(fd)
     }
 
     #[inline]

@@ -31,12 +31,13 @@
 //!     than `READ_BUFFER_BYTES`; one of no bytes is a datagram and not an end.
 //! 12. **What was done is known.** `has_acted` tells whether the caller registered, submitted, sent,
 //!     shut down or released anything since the last `begin_wait`.
+//! 13. **What waits stays.** `waiting_bytes` tells no more than a receive would find.
 //!
 //! What the caller promises: one op per side; a token is registered once; `begin_wait`, `block`,
 //! `end_wait` in this order with nothing in between, and only when `has_completions` is false.
 //!
-//! `tests/driver_contract.rs`, `tests/datagrams.rs` and `tests/driver_acted.rs` run the same list of
-//! behaviours over every driver.
+//! `tests/driver_contract.rs`, `tests/datagrams.rs`, `tests/driver_acted.rs` and
+//! `tests/driver_waiting.rs` run the same list of behaviours over every driver.
 
 pub mod any_kernel;
 pub mod descriptor;
@@ -46,6 +47,7 @@ pub mod probe;
 pub mod sim;
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,11 @@ pub trait Driver<C: AsRef<[u8]>> {
     fn try_send_to(&mut self, token: Token, bytes: &[u8], to: &SockAddr) -> io::Result<usize>;
     /// Receives into the caller's buffer at once. `WouldBlock`: nothing there.
     fn try_recv(&mut self, token: Token, buf: &mut [u8]) -> io::Result<usize>;
+    /// Receives at once into memory that nobody has written yet; so many of its first bytes are
+    /// written then. `WouldBlock`: nothing there.
+    fn try_recv_uninit(&mut self, token: Token, room: &mut [MaybeUninit<u8>]) -> io::Result<usize>;
+    /// Bytes that wait to be received from a byte stream; more may have come when they are.
+    fn waiting_bytes(&mut self, token: Token) -> io::Result<usize>;
     /// Tells the peer that no more bytes follow.
     fn shutdown_write(&mut self, token: Token) -> io::Result<()>;
     /// Takes out what the blocking call needs.

@@ -1,12 +1,20 @@
 //! Descriptors that are not sockets: pipes, terminals, and what is common to all.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Reads into `buf`; 0 is the end.
 pub fn read(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     // `buf` is valid for writes of its length.
     syscall!(libc::read(fd, buf.as_mut_ptr().cast(), buf.len())).map(|n| n as usize)
+}
+
+/// Memory that nobody has written yet, filled with zeros.
+pub fn zeroed(room: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    room.fill(MaybeUninit::new(0));
+    // SAFETY: all of it has just been written; the layouts are the same.
+    unsafe { &mut *(std::ptr::from_mut(room) as *mut [u8]) }
 }
 
 /// Writes a prefix of `bytes`. A pipe without readers raises SIGPIPE unless that is ignored.

@@ -4,7 +4,7 @@
 //! process. Accepted descriptors are close-on-exec and non-blocking from birth.
 
 use std::io::{self, IoSlice};
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 pub use super::address::{AddressParts, SockAddr};
@@ -13,6 +13,20 @@ pub use super::address::{AddressParts, SockAddr};
 pub fn recv(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     // `buf` is valid for writes of its length.
     syscall!(libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0)).map(|n| n as usize)
+}
+
+/// Receives into memory that nobody has written yet; so many of its first bytes are written then.
+pub fn recv_uninit(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    // `room` is valid for writes of its length.
+    syscall!(libc::recv(fd, room.as_mut_ptr().cast(), room.len(), 0)).map(|n| n as usize)
+}
+
+/// Bytes that wait to be received (FIONREAD); of datagrams, those of the first.
+pub fn waiting_bytes(fd: RawFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // `count` is valid for a write of an int.
+    syscall!(libc::ioctl(fd, libc::FIONREAD, &raw mut count))?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// The first byte that waits to be received, left where it is; 0 is the end of a byte stream.

@@ -1,7 +1,8 @@
 //! What the driver's completions mean for the protocol.
 //!
 //! The path of a byte ends here: the driver's receive is in its shared buffer, the core's stream
-//! says what it was, one exact `bytes` object is made, and the protocol gets it. Grammar, per
+//! says what it was, one exact `bytes` object is made, and the protocol gets it. (Large messages take
+//! no such way round: `large.rs`.) Grammar, per
 //! connection: `connection_made (data_received | pause_writing | resume_writing)* eof_received?
 //! connection_lost`, the last exactly once and nothing after it.
 
@@ -12,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::tls::{self, TlsTransport};
-use super::{StreamTransport, reports};
+use super::{StreamTransport, large, reports};
 use crate::convert;
 use crate::event_loop::{Chunk, EventLoop};
 use crate::ffi::call::Exported;
@@ -56,6 +57,9 @@ pub(super) fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> P
     let home = transport.get().home(py)?;
     match outcome {
         Outcome::Received(result) => received(transport, &home, result),
+        Outcome::Readable if transport.get().receives_large.get() => {
+            large::receive(transport, &home)
+        }
         Outcome::Readable => read_into_protocol(transport, &home),
         Outcome::Sent(left, result) => sent(transport, &home, left, result),
         Outcome::Writable => StreamTransport::has_room(transport),
@@ -82,17 +86,27 @@ fn received(
                 let received = driver.received();
                 PyBytes::new(py, &received[..count.min(received.len())])
             };
-            let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
-            match protocol::data_received(&user_protocol, this.context.get(), &data) {
-                Ok(()) => Ok(()),
-                Err(err) => StreamTransport::fail(
-                    transport,
-                    err,
-                    "Fatal error: protocol.data_received() call failed.",
-                ),
-            }
+            large::expect(this, home, count);
+            deliver(transport, &data)
         }
         other => ended(transport, other),
+    }
+}
+
+/// Gives the protocol what was received.
+#[inline]
+pub(super) fn deliver(
+    transport: &Bound<'_, StreamTransport>,
+    data: &Bound<'_, PyBytes>,
+) -> PyResult<()> {
+    let this = transport.get();
+    let Some(user_protocol) = this.protocol.bound(transport.py()) else { return Ok(()) };
+    match protocol::data_received(&user_protocol, this.context.get(), data) {
+        Ok(()) => Ok(()),
+        Err(err) => {
+            let message = "Fatal error: protocol.data_received() call failed.";
+            StreamTransport::fail(transport, err, message)
+        }
     }
 }
 
@@ -129,7 +143,7 @@ fn encrypted(
 
 /// The end of the stream, or an error of the read.
 #[cold]
-fn ended(transport: &Bound<'_, StreamTransport>, event: ReadEvent) -> PyResult<()> {
+pub(super) fn ended(transport: &Bound<'_, StreamTransport>, event: ReadEvent) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
     match event {

@@ -21,6 +21,7 @@
 mod datagram;
 mod events;
 mod fd;
+mod large;
 mod limits;
 mod methods;
 mod pipe;

@@ -36,6 +36,8 @@ pub struct StreamTransport {
     pub(super) connection: Connection,
     pub(super) sendfile: Sendfile,
     pub(super) buffered: Cell<bool>,
+    /// The last receive was large: the next one goes into an object of its own (`large.rs`).
+    pub(super) receives_large: Cell<bool>,
     /// The protocol is a native TLS transport, which is called without Python.
     pub(super) carries_tls: Cell<bool>,
     pub(super) loss_scheduled: Cell<bool>,
@@ -75,6 +77,7 @@ impl StreamTransport {
                 connection,
                 sendfile: Sendfile::default(),
                 buffered: Cell::new(false),
+                receives_large: Cell::new(false),
                 carries_tls: Cell::new(false),
                 loss_scheduled: Cell::new(false),
                 writes_after_loss: Cell::new(0),
@@ -122,13 +125,18 @@ impl StreamTransport {
     }
 
     pub(super) fn read_mode(&self) -> ReadMode {
-        if self.buffered.get() { ReadMode::Poll } else { ReadMode::Recv }
+        if self.buffered.get() || self.receives_large.get() {
+            ReadMode::Poll
+        } else {
+            ReadMode::Recv
+        }
     }
 
     pub(super) fn adopt_protocol(&self, user_protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = user_protocol.py();
         let buffered = user_protocol.is_instance(stdlib::buffered_protocol(py)?)?;
         self.buffered.set(buffered);
+        self.receives_large.set(false);
         self.carries_tls.set(user_protocol.is_exact_instance_of::<TlsTransport>());
         self.protocol.set(Ref::from_borrowed(user_protocol));
         Ok(())

@@ -5,6 +5,7 @@
 //! since these calls do not block: they are made again.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 use super::registration::Registration;
@@ -12,6 +13,7 @@ use crate::buf::WriteQueue;
 use crate::driver::kernel::Kernel;
 use crate::limits::IOVECS_PER_SEND_MAX;
 use crate::mutant::planted;
+use crate::sys::fd;
 use crate::sys::socket::{self, SockAddr};
 
 impl<C> Registration<C> {
@@ -39,6 +41,17 @@ impl<C> Registration<C> {
                 if is_socket { kernel.recv(raw, buf) } else { kernel.read(raw, buf) }
             },
         )
+    }
+
+    pub(super) fn recv_uninit<K: Kernel>(
+        &mut self,
+        kernel: &K,
+        room: &mut [MaybeUninit<u8>],
+    ) -> io::Result<usize> {
+        self.call(|raw, is_socket| match is_socket {
+            true => kernel.recv_uninit(raw, room),
+            false => kernel.read(raw, fd::zeroed(room)),
+        })
     }
 
     pub(super) fn send<K: Kernel>(&mut self, kernel: &K, bytes: &[u8]) -> io::Result<usize> {

@@ -387,6 +387,14 @@ impl Kernel for SimKernel {
         self.receive(Call::Recv, fd, buf, true)
     }
 
+    fn waiting_bytes(&self, fd: RawFd) -> io::Result<usize> {
+        // It only looks: nothing happens, and nothing can interrupt it.
+        let mut world = self.lock();
+        let end = world.end(fd).map_err(error)?;
+        let waiting = world.with_end(end, |connection, _, _| connection.waiting_bytes(end.side));
+        waiting.ok_or_else(|| error(libc::ENOTCONN))
+    }
+
     fn send(&self, fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
         self.transmit(Call::Send, fd, &[bytes], true)
     }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -437,6 +438,15 @@ impl<C: AsRef<[u8]>> Driver<C> for RingDriver<C> {
             || self.kernel.recv(fd, &mut buf.borrow_mut()),
             || self.kernel.read(fd, &mut buf.borrow_mut()),
         )
+    }
+
+    fn try_recv_uninit(&mut self, token: Token, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        self.try_recv(token, crate::sys::fd::zeroed(room))
+    }
+
+    fn waiting_bytes(&mut self, token: Token) -> io::Result<usize> {
+        let fd = self.number(token)?;
+        self.kernel.waiting_bytes(fd)
     }
 
     fn shutdown_write(&mut self, token: Token) -> io::Result<()> {

@@ -181,6 +181,11 @@ impl Connection {
         self.kind == Kind::Socket || side == 0
     }
 
+    /// FIONREAD.
+    pub(super) fn waiting_bytes(&self, side: usize) -> usize {
+        self.directions[1 - side].arrived.len()
+    }
+
     /// recv.
     pub(super) fn receive(
         &mut self,
