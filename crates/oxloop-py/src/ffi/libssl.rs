@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{PyTraverseError, PyVisit};
 
+use super::received::Room;
 use super::{Ref, Slot};
 
 /// Words of the structures of `_ssl`, counted from the start of the object.
@@ -266,15 +267,15 @@ impl DirectSsl {
         unsafe { (place.functions.ssl_pending)(place.ssl) }.max(0) as usize
     }
 
-    /// Decrypts into `buffer`, which is not empty.
+    /// Decrypts into `room`, which is not empty.
     #[inline]
-    pub fn read(&self, buffer: &mut [u8]) -> Read {
+    pub fn read(&self, mut room: Room<'_>) -> Read {
         let Some((place, _owner)) = self.hold() else { return Read::Again };
-        let size = buffer.len().min(c_int::MAX as usize) as c_int;
-        // SAFETY: the SSL is alive with its owner; `buffer` is writable for `size` bytes.
+        let size = room.len().min(c_int::MAX as usize) as c_int;
+        // SAFETY: the SSL is alive with its owner; `room` is writable for `size` bytes.
         let count = unsafe {
             (place.functions.clear_errors)();
-            (place.functions.ssl_read)(place.ssl, buffer.as_mut_ptr().cast(), size)
+            (place.functions.ssl_read)(place.ssl, room.start().cast(), size)
         };
         if count > 0 {
             return Read::Bytes(count as usize);

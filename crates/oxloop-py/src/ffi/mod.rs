@@ -17,7 +17,7 @@
 //! | `error.rs`    | the exception object of an error                               |
 //! | `interpreter.rs` | which interpreter of the process this is                   |
 //! | `joined.rs`   | one `bytes` object of several slices                           |
-//! | `received.rs` | a `bytes` object that the kernel writes                        |
+//! | `received.rs` | a `bytes` object that the kernel or libssl writes              |
 //! | `libssl.rs`  | the data of a TLS connection, by the library under Python's `ssl`  |
 //! | `shared.rs`   | `bytes` objects that are read many times                        |
 //! | `watch.rs`    | whether a class still has the methods that it was made with    |

@@ -1,12 +1,56 @@
-//! A `bytes` object that the kernel writes, without a copy.
+//! A `bytes` object that the kernel or libssl writes, without a copy.
 
 use std::io;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::slice;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+
+unsafe extern "C" {
+    /// In CPython's documentation and its stable ABI, not in PyO3.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// Memory for bytes, which only this crate's `ffi` writes, and nobody reads through it.
+pub struct Room<'a> {
+    start: *mut u8,
+    len: usize,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl Room<'_> {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What is left behind the first `count` bytes.
+    pub fn after(&mut self, count: usize) -> Room<'_> {
+        let count = count.min(self.len);
+        // SAFETY: inside of the memory, or its end.
+        let start = unsafe { self.start.add(count) };
+        Room { start, len: self.len - count, memory: PhantomData }
+    }
+
+    /// Valid for writes of `len` bytes.
+    pub(super) fn start(&mut self) -> *mut u8 {
+        self.start
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for Room<'a> {
+    fn from(bytes: &'a mut [u8]) -> Self {
+        Self { start: bytes.as_mut_ptr(), len: bytes.len(), memory: PhantomData }
+    }
+}
+
+impl<'a> From<&'a mut [MaybeUninit<u8>]> for Room<'a> {
+    fn from(bytes: &'a mut [MaybeUninit<u8>]) -> Self {
+        Self { start: bytes.as_mut_ptr().cast(), len: bytes.len(), memory: PhantomData }
+    }
+}
 
 /// Why there is no object.
 pub enum Failed {
@@ -16,8 +60,18 @@ pub enum Failed {
     Memory(PyErr),
 }
 
-/// Up to `size` bytes, and how many. `fill` writes them and tells how many of the first it has
-/// written; it must not run Python. When there are fewer, the object is made anew.
+impl Failed {
+    /// The exception of a failure that is not the kernel's.
+    pub fn into_memory_error(self) -> PyErr {
+        match self {
+            Self::Receive(err) => err.into(),
+            Self::Memory(err) => err,
+        }
+    }
+}
+
+/// Up to `size` bytes, and how many. `fill` writes them, and tells how many of the first it has
+/// written.
 pub fn bytes<'py>(
     py: Python<'py>,
     size: usize,
@@ -28,20 +82,21 @@ pub fn bytes<'py>(
     let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), asked) };
     // SAFETY: a new reference, ours, or null with MemoryError set.
     let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }.map_err(Failed::Memory)?;
-    // SAFETY: nobody else has the object yet. `size` bytes may be written, as long as it is so.
+    // SAFETY: nobody else has the object, and nobody finds it: `bytes` are no objects of the
+    // collector. As long as that is so, its `size` bytes may be written.
     let room = unsafe {
         let start = ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>();
         slice::from_raw_parts_mut(start, size)
     };
     let count = fill(room).map_err(Failed::Receive)?.min(size);
-    // SAFETY: `PyBytes_FromStringAndSize` makes exact `bytes`.
-    let object = unsafe { object.cast_into_unchecked::<PyBytes>() };
-    if count == size {
-        return Ok((object, count));
+    let mut object = object.into_ptr();
+    if count < size {
+        // SAFETY: the only reference to an object that was never hashed. The reference is replaced;
+        // after a failure it is null, and MemoryError is set.
+        unsafe { _PyBytes_Resize(&raw mut object, count as ffi::Py_ssize_t) };
     }
-    // SAFETY: as above, and so many have been written.
-    let written = unsafe {
-        slice::from_raw_parts(ffi::PyBytes_AsString(object.as_ptr()).cast::<u8>(), count)
-    };
-    Ok((PyBytes::new(py, written), count))
+    // SAFETY: as for the first object.
+    let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }.map_err(Failed::Memory)?;
+    // SAFETY: both functions make exact `bytes`.
+    Ok((unsafe { object.cast_into_unchecked::<PyBytes>() }, count))
 }

@@ -1,8 +1,8 @@
 //! The buffer that all TLS connections of a loop share, one at a time.
 //!
-//! Plaintext is decrypted into it before its size is known, and ciphertext is fetched into it on its
-//! way to the socket. It is taken out while it is used: whoever comes meanwhile gets another one. No
-//! plaintext stays behind.
+//! Plaintext that is not much is decrypted into it before its size is known, and ciphertext is fetched
+//! into it on its way to the socket. It is taken out while it is used: whoever comes meanwhile gets
+//! another one. No plaintext stays behind.
 
 use std::cell::Cell;
 

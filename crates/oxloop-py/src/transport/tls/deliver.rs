@@ -2,6 +2,7 @@
 //!
 //! What was decrypted before an error is delivered before the error counts.
 
+use oxloop_core::limits::{LARGE_RECEIVE_BYTES, READ_BUFFER_BYTES};
 use oxloop_core::tls::ReadEnd;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -10,6 +11,7 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use super::TlsTransport;
 use super::engine::Plaintext;
 use crate::ffi::call::Exported;
+use crate::ffi::received::{self, Failed, Room};
 use crate::{protocol, stdlib};
 
 /// How a protocol takes data.
@@ -53,16 +55,32 @@ pub(super) fn deliver(transport: &Bound<'_, TlsTransport>) -> PyResult<ReadEnd> 
     plaintext.end
 }
 
-/// Decrypts into the loop's buffer and makes one bytes object of it.
+/// Decrypts what has come into one bytes object: straight if it is much, else by the loop's buffer.
 fn read_directly<'py>(transport: &Bound<'py, TlsTransport>) -> PyResult<Plaintext<'py>> {
     let py = transport.py();
     let this = transport.get();
+    let readable_bytes = this.engine.readable_directly_bytes();
+    if readable_bytes >= LARGE_RECEIVE_BYTES {
+        return read_large(transport, readable_bytes.min(READ_BUFFER_BYTES));
+    }
     let home = this.home(py)?;
     let mut buffer = home.get().tls_buffer.lend();
-    let (filled, end) = this.engine.read_directly(py, &mut buffer);
+    let (filled, end) = this.engine.read_directly(py, Room::from(&mut buffer[..]));
     let data = (filled > 0).then(|| PyBytes::new(py, &buffer[..filled]).into_any());
     home.get().tls_buffer.give_back(buffer, filled);
     Ok(Plaintext { data, end })
+}
+
+fn read_large<'py>(transport: &Bound<'py, TlsTransport>, size: usize) -> PyResult<Plaintext<'py>> {
+    let py = transport.py();
+    let mut end = Ok(ReadEnd::Drained);
+    let (data, filled) = received::bytes(py, size, |room| {
+        let filled;
+        (filled, end) = transport.get().engine.read_directly(py, Room::from(room));
+        Ok(filled)
+    })
+    .map_err(Failed::into_memory_error)?;
+    Ok(Plaintext { data: (filled > 0).then(|| data.into_any()), end })
 }
 
 /// Fills the protocol's own buffer, once.
@@ -107,7 +125,7 @@ fn fill_directly(
     let home = this.home(py)?;
     let mut decrypted = home.get().tls_buffer.lend();
     let size = size.min(decrypted.len());
-    let (filled, end) = this.engine.read_directly(py, &mut decrypted[..size]);
+    let (filled, end) = this.engine.read_directly(py, Room::from(&mut decrypted[..size]));
     exported.bytes_mut()[..filled].copy_from_slice(&decrypted[..filled]);
     home.get().tls_buffer.give_back(decrypted, filled);
     drop(exported);

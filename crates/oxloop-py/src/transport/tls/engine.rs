@@ -24,6 +24,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use crate::ffi::call::{bytes_of, call_method_one, unexplained};
 use crate::ffi::libssl::{DirectSsl, Read, Written};
+use crate::ffi::received::Room;
 use crate::ffi::{Ref, Slot};
 use crate::stdlib;
 
@@ -204,20 +205,26 @@ impl Engine {
         }
     }
 
-    /// Decrypts directly into `buffer` until it is full or nothing is left: how many bytes, and how
+    /// An upper bound for the plaintext that can be read directly.
+    #[inline]
+    pub fn readable_directly_bytes(&self) -> usize {
+        self.direct.incoming_bytes() + self.direct.decrypted_bytes()
+    }
+
+    /// Decrypts directly into `room` until it is full or nothing is left: how many bytes, and how
     /// it ended.
     #[inline]
-    pub fn read_directly(&self, py: Python<'_>, buffer: &mut [u8]) -> (usize, PyResult<ReadEnd>) {
+    pub fn read_directly(&self, py: Python<'_>, mut room: Room<'_>) -> (usize, PyResult<ReadEnd>) {
         let Some(_call) = self.enter() else { return (0, Ok(ReadEnd::Drained)) };
         let mut filled = 0;
         loop {
             if self.direct.incoming_bytes() == 0 && self.direct.decrypted_bytes() == 0 {
                 return (filled, Ok(ReadEnd::Drained));
             }
-            if filled == buffer.len() {
+            if filled == room.len() {
                 return (filled, Ok(ReadEnd::More));
             }
-            let end = match self.direct.read(&mut buffer[filled..]) {
+            let end = match self.direct.read(room.after(filled)) {
                 Read::Bytes(count) => {
                     filled += count;
                     continue;
