@@ -13,6 +13,7 @@ import asyncio
 import gc
 import inspect
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -158,6 +159,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     loop.run_until_complete(limited())
     return True
+
+
+class OwnObject(ssl.SSLObject):
+    """A program's own class of TLS connections."""
+
+
+@pytest.fixture(params=["plain", "own class"])
+def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """TLS by `ssl`'s own class, which oxloop may serve past its methods, and by a program's."""
+    if request.param == "own class":
+        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
+    return request.param
 
 
 @pytest.fixture

@@ -114,6 +114,11 @@ async def read_to_end(peer: socket.socket) -> bytes:
     return bytes(received)
 
 
+def numbered(size: int) -> bytes:
+    """Bytes of which no two pieces of eight are the same."""
+    return b"".join(number.to_bytes(8, "big") for number in range(size // 8 + 1))[:size]
+
+
 async def next_turns(count: int = 2) -> None:
     """Let the event loop go through `count` iterations."""
     for _ in range(count):

@@ -10,16 +10,11 @@ import socket
 from typing import Any
 
 import pytest
-from recorder import Recorder, next_turns
+from recorder import Recorder, next_turns, numbered
 
 Loop = asyncio.AbstractEventLoop
 
 LARGE = 100 * 1024
-
-
-def numbered(size: int) -> bytes:
-    """Bytes of which no two pieces of eight are the same."""
-    return b"".join(number.to_bytes(8, "big") for number in range(size // 8 + 1))[:size]
 
 
 class Sizes(Recorder):

@@ -28,14 +28,7 @@ VERSION_2 = SIGNATURE + struct.pack("!BBH", 0x21, 0x11, len(ADDRESSES)) + ADDRES
 CONTEXT = server_context()
 
 
-class OwnObject(ssl.SSLObject):
-    """A program's own class of connections."""
-
-
-@pytest.fixture(params=["plain", "own class"], autouse=True)
-def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "own class":
-        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
+pytestmark = pytest.mark.usefixtures("connection_class")
 
 
 async def read_header(read: Read) -> bytes:

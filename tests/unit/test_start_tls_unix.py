@@ -13,14 +13,7 @@ from tls_peer import Peer, client_context, close_both, server_context
 Loop = asyncio.AbstractEventLoop
 
 
-class OwnObject(ssl.SSLObject):
-    """A program's own class of connections."""
-
-
-@pytest.fixture(params=["plain", "own class"], autouse=True)
-def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "own class":
-        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
+pytestmark = pytest.mark.usefixtures("connection_class")
 
 
 async def unix_pair(path: str) -> tuple[Recorder, Recorder]:

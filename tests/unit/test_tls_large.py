@@ -10,7 +10,7 @@ import ssl
 from typing import Any
 
 import pytest
-from recorder import Recorder
+from recorder import Recorder, numbered
 from tls_peer import close_both, tls_pair, with_peer
 
 Loop = asyncio.AbstractEventLoop
@@ -18,20 +18,7 @@ Loop = asyncio.AbstractEventLoop
 RECORD = 16 * 1024
 
 
-class OwnObject(ssl.SSLObject):
-    """A program's own class of connections."""
-
-
-@pytest.fixture(params=["plain", "own class"], autouse=True)
-def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "own class":
-        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
-    return request.param
-
-
-def numbered(size: int) -> bytes:
-    """Bytes of which no two pieces of eight are the same."""
-    return b"".join(number.to_bytes(8, "big") for number in range(size // 8 + 1))[:size]
+pytestmark = pytest.mark.usefixtures("connection_class")
 
 
 async def test_sizes_in_turn_both_ways(loop: Loop) -> None:

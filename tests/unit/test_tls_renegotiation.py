@@ -23,14 +23,7 @@ NEVER = ssl.OP_NO_RENEGOTIATION
 ALLOW = 1 << 8  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION, without which OpenSSL 3 refuses
 
 
-class OwnObject(ssl.SSLObject):
-    """A program's own class of connections."""
-
-
-@pytest.fixture(params=["plain", "own class"], autouse=True)
-def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "own class":
-        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
+pytestmark = pytest.mark.usefixtures("connection_class")
 
 
 def tls_1_2(context: ssl.SSLContext, options: int = 0) -> ssl.SSLContext:

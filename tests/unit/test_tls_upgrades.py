@@ -23,15 +23,7 @@ from tls_peer import (
 Loop = asyncio.AbstractEventLoop
 
 
-class OwnObject(ssl.SSLObject):
-    """A program's own class of connections."""
-
-
-@pytest.fixture(params=["plain", "own class"], autouse=True)
-def connection_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "own class":
-        monkeypatch.setattr(ssl.SSLContext, "sslobject_class", OwnObject)
-    return request.param
+pytestmark = pytest.mark.usefixtures("connection_class")
 
 
 async def start_tls_both(client: Recorder, server: Recorder) -> None:

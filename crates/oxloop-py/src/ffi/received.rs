@@ -1,6 +1,5 @@
 //! A `bytes` object that the kernel or libssl writes, without a copy.
 
-use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::slice;
@@ -52,43 +51,27 @@ impl<'a> From<&'a mut [MaybeUninit<u8>]> for Room<'a> {
     }
 }
 
-/// Why there is no object.
-pub enum Failed {
-    /// The receive failed.
-    Receive(io::Error),
-    /// MemoryError.
-    Memory(PyErr),
-}
-
-impl Failed {
-    /// The exception of a failure that is not the kernel's.
-    pub fn into_memory_error(self) -> PyErr {
-        match self {
-            Self::Receive(err) => err.into(),
-            Self::Memory(err) => err,
-        }
-    }
-}
-
-/// Up to `size` bytes, and how many. `fill` writes them, and tells how many of the first it has
-/// written.
+/// Up to `size` bytes. `fill` writes them, and tells how many of the first it has written.
+///
+/// # Errors
+/// MemoryError.
 pub fn bytes<'py>(
     py: Python<'py>,
     size: usize,
-    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>,
-) -> Result<(Bound<'py, PyBytes>, usize), Failed> {
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> usize,
+) -> PyResult<Bound<'py, PyBytes>> {
     let asked = ffi::Py_ssize_t::try_from(size).unwrap_or(ffi::Py_ssize_t::MAX);
     // SAFETY: attached; a new object with room for so many bytes that nobody has written, or null.
     let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), asked) };
     // SAFETY: a new reference, ours, or null with MemoryError set.
-    let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }.map_err(Failed::Memory)?;
+    let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }?;
     // SAFETY: nobody else has the object, and nobody finds it: `bytes` are no objects of the
     // collector. As long as that is so, its `size` bytes may be written.
     let room = unsafe {
         let start = ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>();
         slice::from_raw_parts_mut(start, size)
     };
-    let count = fill(room).map_err(Failed::Receive)?.min(size);
+    let count = fill(room).min(size);
     let mut object = object.into_ptr();
     if count < size {
         // SAFETY: the only reference to an object that was never hashed. The reference is replaced;
@@ -96,7 +79,7 @@ pub fn bytes<'py>(
         unsafe { _PyBytes_Resize(&raw mut object, count as ffi::Py_ssize_t) };
     }
     // SAFETY: as for the first object.
-    let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }.map_err(Failed::Memory)?;
+    let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }?;
     // SAFETY: both functions make exact `bytes`.
-    Ok((unsafe { object.cast_into_unchecked::<PyBytes>() }, count))
+    Ok(unsafe { object.cast_into_unchecked::<PyBytes>() })
 }

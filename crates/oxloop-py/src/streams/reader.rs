@@ -196,7 +196,8 @@ impl StreamReader {
         let Some(transport) = self.transport.bound(py) else { return Ok(()) };
         match transport.call_method0(intern!(py, "pause_reading")) {
             Ok(_) => self.paused.set(true),
-            // It cannot be paused: everything is kept, and nobody asks again.
+            // A transport of the program's that cannot be paused says so, as asyncio's abstract one
+            // does: everything is kept, and nobody asks again.
             Err(err) if err.is_instance_of::<PyNotImplementedError>(py) => self.transport.clear(),
             Err(err) => return Err(err),
         }

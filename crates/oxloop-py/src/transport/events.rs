@@ -1,8 +1,8 @@
 //! What the driver's completions mean for the protocol.
 //!
 //! The path of a byte ends here: the driver's receive is in its shared buffer, the core's stream
-//! says what it was, one exact `bytes` object is made, and the protocol gets it. (Large messages take
-//! no such way round: `large.rs`.) Grammar, per
+//! says what it was, one exact `bytes` object is made, and the protocol gets it; `large.rs` receives
+//! large messages without the buffer. Grammar, per
 //! connection: `connection_made (data_received | pause_writing | resume_writing)* eof_received?
 //! connection_lost`, the last exactly once and nothing after it.
 
@@ -57,10 +57,7 @@ pub(super) fn completed(object: &Bound<'_, PyAny>, outcome: Outcome<Chunk>) -> P
     let home = transport.get().home(py)?;
     match outcome {
         Outcome::Received(result) => received(transport, &home, result),
-        Outcome::Readable if transport.get().receives_large.get() => {
-            large::receive(transport, &home)
-        }
-        Outcome::Readable => read_into_protocol(transport, &home),
+        Outcome::Readable => readable(transport, &home),
         Outcome::Sent(left, result) => sent(transport, &home, left, result),
         Outcome::Writable => StreamTransport::has_room(transport),
         _ => Ok(()),
@@ -177,6 +174,18 @@ pub(super) fn ended(transport: &Bound<'_, StreamTransport>, event: ReadEvent) ->
     }
 }
 
+/// There are bytes, or it is the end: whoever owns the memory for them receives.
+fn readable(transport: &Bound<'_, StreamTransport>, home: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let this = transport.get();
+    if this.read_mode() != ReadMode::Poll || !this.stream.borrow().is_reading() {
+        return Ok(());
+    }
+    match this.receives_large.get() {
+        true => large::receive(transport, home),
+        false => read_into_protocol(transport, home),
+    }
+}
+
 /// A BufferedProtocol reads into its own buffer.
 fn read_into_protocol(
     transport: &Bound<'_, StreamTransport>,
@@ -184,9 +193,6 @@ fn read_into_protocol(
 ) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
-    if this.read_mode() != ReadMode::Poll || !this.stream.borrow().is_reading() {
-        return Ok(());
-    }
     let Some(user_protocol) = this.protocol.bound(py) else { return Ok(()) };
     let exported = protocol::get_buffer(&user_protocol, this.context.get())
         .and_then(|buffer| Exported::writable(&buffer))

@@ -9,7 +9,7 @@
 //! What can still go wrong: messages that are large and small in turn pay for the question each time.
 
 use oxloop_core::limits::{LARGE_RECEIVE_BYTES, READ_BUFFER_BYTES};
-use oxloop_core::{Driver as _, ReadEvent, ReadMode};
+use oxloop_core::{Driver as _, ReadEvent};
 use pyo3::prelude::*;
 
 use super::StreamTransport;
@@ -47,27 +47,27 @@ pub(super) fn receive(
 ) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
-    if this.read_mode() != ReadMode::Poll || !this.stream.borrow().is_reading() {
-        return Ok(());
-    }
     let token = this.stream.borrow().token();
     let driver = &home.get().core().driver;
     let waiting_bytes = driver.borrow_mut().waiting_bytes(token).unwrap_or(READ_BUFFER_BYTES);
     let size = waiting_bytes.clamp(LEAST_BYTES, READ_BUFFER_BYTES);
-    let filled = received::bytes(py, size, |room| driver.borrow_mut().try_recv_uninit(token, room));
-    let (data, result) = match filled {
-        Ok((data, count)) => (Some(data), Ok(count)),
-        Err(received::Failed::Receive(err)) => (None, Err(err)),
-        Err(received::Failed::Memory(err)) => {
+    let mut result = Ok(0);
+    let data = received::bytes(py, size, |room| {
+        result = driver.borrow_mut().try_recv_uninit(token, room);
+        *result.as_ref().unwrap_or(&0)
+    });
+    let data = match data {
+        Ok(data) => data,
+        Err(err) => {
             return StreamTransport::fail(transport, err, "Fatal read error on socket transport");
         }
     };
     let event = this.with_stream(home, |stream, driver| stream.on_received(driver, result));
-    match (event, data) {
-        (ReadEvent::Data(count), Some(data)) => {
+    match event {
+        ReadEvent::Data(count) => {
             expect(this, home, count);
             deliver(transport, &data)
         }
-        (other, _) => ended(transport, other),
+        other => ended(transport, other),
     }
 }

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use super::TlsTransport;
 use super::engine::Plaintext;
 use crate::ffi::call::Exported;
-use crate::ffi::received::{self, Failed, Room};
+use crate::ffi::received::{self, Room};
 use crate::{protocol, stdlib};
 
 /// How a protocol takes data.
@@ -74,13 +74,13 @@ fn read_directly<'py>(transport: &Bound<'py, TlsTransport>) -> PyResult<Plaintex
 fn read_large<'py>(transport: &Bound<'py, TlsTransport>, size: usize) -> PyResult<Plaintext<'py>> {
     let py = transport.py();
     let mut end = Ok(ReadEnd::Drained);
-    let (data, filled) = received::bytes(py, size, |room| {
+    let data = received::bytes(py, size, |room| {
         let filled;
         (filled, end) = transport.get().engine.read_directly(py, Room::from(room));
-        Ok(filled)
-    })
-    .map_err(Failed::into_memory_error)?;
-    Ok(Plaintext { data: (filled > 0).then(|| data.into_any()), end })
+        filled
+    })?;
+    let is_empty = data.as_bytes().is_empty();
+    Ok(Plaintext { data: (!is_empty).then(|| data.into_any()), end })
 }
 
 /// Fills the protocol's own buffer, once.

@@ -104,7 +104,7 @@ impl TlsTransport {
         this.session.written(&Side(slf))
     }
 
-    /// TLS has no half-close: NotImplementedError.
+    /// TLS has no half-close: NotImplementedError, as from asyncio's `sslproto`.
     fn write_eof(&self) -> PyResult<()> {
         Err(PyNotImplementedError::new_err(()))
     }
